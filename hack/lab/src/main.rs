@@ -1,0 +1,29 @@
+//! `lab`: see `lab --help`.
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "lab",
+    about = "A simulated VMware host and a simulated Talos node",
+    version
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program as the guest of a simulated VMware host
+    Vmx(lab::vmx::cli::Arguments),
+    /// Serve the machine API of a simulated Talos node on a unix socket
+    Node(lab::node::cli::Arguments),
+}
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    match Arguments::parse().command {
+        Command::Vmx(arguments) => lab::vmx::cli::run(arguments),
+        Command::Node(arguments) => lab::node::cli::run(arguments),
+    }
+}

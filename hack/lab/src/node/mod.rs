@@ -1,0 +1,3 @@
+//! The simulated Talos node.
+
+pub mod cli;

@@ -1,0 +1,3 @@
+//! VMware guest tools for Talos Linux.
+
+pub mod pb;

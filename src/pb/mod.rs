@@ -1,0 +1,17 @@
+//! Messages and clients of the Talos machine API, generated from `proto/` (see `proto/README.md`).
+#![allow(missing_docs, clippy::all, reason = "generated")]
+
+pub mod common {
+    include!("common.rs");
+}
+pub mod machine {
+    include!("machine.rs");
+}
+pub mod cosi {
+    pub mod resource {
+        include!("cosi.resource.rs");
+    }
+}
+pub mod spec {
+    include!("spec.rs");
+}
