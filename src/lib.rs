@@ -1,3 +1,19 @@
 //! VMware guest tools for Talos Linux.
+//!
+//! The daemon stands between two neighbours and translates: below it the hypervisor, spoken to through the VMware
+//! backdoor, above it Talos, spoken to through the machine API.
+//!
+//! ```text
+//!  backdoor ── message ── rpci          tclo ── dispatch ── power · guestinfo · …
+//!                           ^                                    |
+//!                           |                                    v
+//!                  guestinfo publisher  <── snapshot <── talos ── machine.sock
+//! ```
+//!
+//! Arrows point one way: features → `rpci`, `tclo`, `talos` → `message` → `backdoor`; `talos` and `backdoor` never see
+//! each other. `docs/architecture.md` has the whole map.
 
 pub mod pb;
+pub mod rpci;
+pub mod talos;
+pub mod tclo;

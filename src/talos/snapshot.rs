@@ -1,0 +1,266 @@
+//! Everything that is known of the node at one moment, immutable once published.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use serde::{Serialize, Serializer};
+
+/// What is known of one fact.
+///
+/// A fact starts unknown, becomes known with its first complete answer, and stays what it was, marked stale, while
+/// Talos does not serve it. It never goes back to unknown: the host keeps what it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Fact<T> {
+    /// Never told.
+    #[default]
+    Unknown,
+    /// Told, and watched.
+    Known {
+        /// The value.
+        value: T,
+    },
+    /// Told once; since then Talos does not answer for it.
+    Stale {
+        /// The last value.
+        value: T,
+        /// When Talos fell silent.
+        since: SystemTime,
+    },
+}
+
+impl<T> Fact<T> {
+    /// The value, fresh or stale.
+    pub const fn value(&self) -> Option<&T> {
+        match self {
+            Self::Unknown => None,
+            Self::Known { value } | Self::Stale { value, .. } => Some(value),
+        }
+    }
+}
+
+/// An address with its prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The address; an IPv4-mapped IPv6 address is held as IPv4.
+    pub address: IpAddr,
+    /// 0 to 32, or 0 to 128.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// Checks the length against the family.
+    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
+        let limit = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        (length <= limit).then_some(Self { address, length })
+    }
+
+    /// `0.0.0.0/0` or `::/0`.
+    pub fn is_default(&self) -> bool {
+        self.length == 0
+            && (self.address == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+                || self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A hardware address of any length; Ethernet has 6 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HardwareAddr(pub Vec<u8>);
+
+impl fmt::Display for HardwareAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(":")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for HardwareAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// `VersionInfo` and `PlatformInfo` of the Version call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// `v1.14.1`.
+    pub tag: String,
+    /// `amd64` or `arm64`.
+    pub arch: String,
+    /// `vmware`, `metal`, …
+    pub platform: String,
+}
+
+/// HostnameStatuses.net.talos.dev.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HostnameStatus {
+    /// The short name.
+    pub hostname: String,
+    /// The domain, or empty.
+    pub domainname: String,
+}
+
+/// LinkStatuses.net.talos.dev. Numbers are the kernel's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// ifindex.
+    pub index: u32,
+    /// ARPHRD_*; 1 is Ethernet.
+    #[serde(rename = "type")]
+    pub link_type: i32,
+    /// IFLA_LINK: the device below, or the veth peer.
+    pub link_index: u32,
+    /// IFLA_MASTER: the bond or bridge above; 0 is none.
+    pub master_index: u32,
+    /// IFF_*.
+    pub flags: u32,
+    /// The present address.
+    pub hardware_addr: HardwareAddr,
+    /// The burnt-in address, empty where the driver tells none.
+    pub permanent_addr: HardwareAddr,
+    /// IFLA_INFO_KIND: empty for a physical link.
+    pub kind: String,
+    /// IFLA_INFO_SLAVE_KIND: `bond`, `bridge`, …
+    pub slave_kind: String,
+    /// RFC 2863; 6 is up, 0 unknown.
+    pub operational_state: i32,
+    /// Carrier by ethtool.
+    pub link_state: bool,
+    /// `vmxnet3`, …
+    pub driver: String,
+    /// PCI path, e.g. `0000:0b:00.0`.
+    pub bus_path: String,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+impl LinkStatus {
+    /// ARPHRD_ETHER (if_arp.h).
+    const ARPHRD_ETHER: i32 = 1;
+
+    /// Talos's own rule: type Ethernet and no rtnetlink kind (talos-api.md 4.3).
+    pub fn is_physical(&self) -> bool {
+        self.link_type == Self::ARPHRD_ETHER && self.kind.is_empty()
+    }
+
+    /// The address that the hypervisor knows the adapter by: the burnt-in one where it is told.
+    pub fn adapter_addr(&self) -> &HardwareAddr {
+        if self.permanent_addr.0.is_empty() {
+            &self.hardware_addr
+        } else {
+            &self.permanent_addr
+        }
+    }
+}
+
+/// AddressStatuses.net.talos.dev.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AddressStatus {
+    /// The address with its prefix.
+    pub address: Prefix,
+    /// Id of its LinkStatus.
+    pub link_name: String,
+    /// RT_SCOPE_*: 0 global, 253 link, 254 host.
+    pub scope: i32,
+    /// IFA_F_*.
+    pub flags: u32,
+}
+
+/// RouteStatuses.net.talos.dev.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteStatus {
+    /// Where to; a default route has length 0.
+    pub destination: Prefix,
+    /// The next hop, none for an on-link route.
+    pub gateway: Option<IpAddr>,
+    /// The preferred source.
+    pub source: Option<IpAddr>,
+    /// Id of the LinkStatus it leaves by.
+    pub out_link_name: String,
+    /// 254 is main.
+    pub table: i32,
+    /// The metric.
+    pub priority: u32,
+    /// RTN_*: 1 is unicast.
+    #[serde(rename = "type")]
+    pub route_type: i32,
+}
+
+/// ResolverStatuses.net.talos.dev.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ResolverStatus {
+    /// In order of preference.
+    pub dns_servers: Vec<IpAddr>,
+    /// In order of preference.
+    pub search_domains: Vec<String>,
+}
+
+/// MachineStatuses.runtime.talos.dev.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MachineStatus {
+    /// 1 booting, 2 installing, 3 maintenance, 4 running, 5 rebooting, 6 shutting down, 7 resetting, 8 upgrading.
+    pub stage: i32,
+    /// Nothing is unmet.
+    pub ready: bool,
+    /// Names of the unmet conditions with their reasons.
+    pub unmet_conditions: Vec<(String, String)>,
+}
+
+/// SecurityStates.talos.dev.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SecurityState {
+    /// UEFI secure boot: then the kernel is locked down.
+    pub secure_boot: bool,
+    /// 0 disabled, 1 permissive, 2 enforcing.
+    pub se_linux_state: i32,
+}
+
+/// All facts of the node.
+///
+/// The collections are shared: a change of one link copies no other collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Release and platform.
+    pub version: Fact<Version>,
+    /// Name and domain.
+    pub hostname: Fact<HostnameStatus>,
+    /// By link name.
+    pub links: Fact<Arc<BTreeMap<String, LinkStatus>>>,
+    /// By resource id `<link>/<address>/<length>`; only of links that are reported.
+    pub addresses: Fact<Arc<BTreeMap<String, AddressStatus>>>,
+    /// By resource id.
+    pub routes: Fact<Arc<BTreeMap<String, RouteStatus>>>,
+    /// By resource id: `default`, `current`, `routed`, `routed-no-k8s`, …
+    pub node_addresses: Fact<Arc<BTreeMap<String, Vec<Prefix>>>>,
+    /// DNS.
+    pub resolvers: Fact<ResolverStatus>,
+    /// Stage and readiness.
+    pub machine: Fact<MachineStatus>,
+    /// Secure boot and SELinux.
+    pub security: Fact<SecurityState>,
+}
