@@ -13,6 +13,7 @@
 //! Arrows point one way: features → `rpci`, `tclo`, `talos` → `message` → `backdoor`; `talos` and `backdoor` never see
 //! each other. `docs/architecture.md` has the whole map.
 
+pub mod config;
 pub mod pb;
 pub mod rpci;
 pub mod talos;

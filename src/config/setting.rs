@@ -1,0 +1,159 @@
+//! The table of settings: variable, key, and what a value means.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::Settings;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the levels of tracing")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, journald where its socket exists, else JSON.
+    Auto,
+    /// One JSON object per line on stdout.
+    Json,
+    /// For people.
+    Text,
+    /// The journal's native protocol.
+    Journald,
+}
+
+/// Which form of the node's name is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostnameMode {
+    /// The Kubernetes node name where it is this host's name, else the short name.
+    Auto,
+    /// Name and domain.
+    Fqdn,
+    /// The name alone.
+    Short,
+}
+
+/// One setting.
+pub(super) struct Setting {
+    variable: &'static str,
+    /// Dotted path in the file; none for what makes no sense there.
+    key: Option<&'static str>,
+    parse: fn(&mut Settings, &str) -> Option<()>,
+    /// Completes "must be …".
+    accepted: &'static str,
+}
+
+impl Setting {
+    /// Stores the value, or says what is wrong with it and leaves the settings as they are.
+    pub(super) fn apply(&self, settings: &mut Settings, value: &str) -> Result<(), String> {
+        let shown: String = value.chars().take(60).collect();
+        (self.parse)(settings, value.trim())
+            .ok_or_else(|| format!("{shown:?} is ignored: it must be {}", self.accepted))
+    }
+}
+
+pub(super) fn by_variable(name: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.variable == name)
+}
+
+pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.key == Some(key))
+}
+
+const BOOLEAN: &str = "true or false";
+
+const TABLE: &[Setting] = &[
+    Setting {
+        variable: "VMTOOLSD_LOG_LEVEL",
+        key: Some("log.level"),
+        accepted: "error, warn, info, debug or trace",
+        parse: |settings, value| {
+            settings.log_level = match value.to_ascii_lowercase().as_str() {
+                "error" => LogLevel::Error,
+                "warn" | "warning" => LogLevel::Warn,
+                "info" => LogLevel::Info,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        variable: "VMTOOLSD_LOG_FORMAT",
+        key: Some("log.format"),
+        accepted: "auto, json, text or journald",
+        parse: |settings, value| {
+            settings.log_format = match value {
+                "auto" => LogFormat::Auto,
+                "json" => LogFormat::Json,
+                "text" => LogFormat::Text,
+                "journald" => LogFormat::Journald,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        variable: "VMTOOLSD_TALOS_SOCKET",
+        key: Some("talos.socket"),
+        accepted: "an absolute path",
+        parse: |settings, value| {
+            let path = PathBuf::from(value);
+            path.is_absolute().then(|| settings.talos_socket = path)
+        },
+    },
+    // The Go program's switch: it means the unix socket, which is the default here.
+    Setting {
+        variable: "VMTOOLSD_USE_MACHINED",
+        key: None,
+        accepted: BOOLEAN,
+        parse: |_, value| boolean(value).map(drop),
+    },
+    Setting {
+        variable: "VMTOOLSD_SKIP_VMWARE_DETECTION",
+        key: Some("host.skip_detection"),
+        accepted: BOOLEAN,
+        parse: |settings, value| boolean(value).map(|skip| settings.skip_detection = skip),
+    },
+    Setting {
+        variable: "VMTOOLSD_POLL_MAX_MS",
+        key: Some("host.poll_max_ms"),
+        accepted: "a number of milliseconds from 10 to 1000",
+        parse: |settings, value| {
+            let pause: u64 = value.parse().ok()?;
+            (10..=1000)
+                .contains(&pause)
+                .then(|| settings.poll_max = Duration::from_millis(pause))
+        },
+    },
+    Setting {
+        variable: "VMTOOLSD_HOSTNAME",
+        key: Some("report.hostname"),
+        accepted: "auto, fqdn or short",
+        parse: |settings, value| {
+            settings.hostname = match value {
+                "auto" => HostnameMode::Auto,
+                "fqdn" => HostnameMode::Fqdn,
+                "short" => HostnameMode::Short,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+];
+
+/// The spellings of YAML 1.1 and of Go's ParseBool.
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" | "on" => Some(true),
+        "false" | "f" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
