@@ -14,6 +14,7 @@
 //! each other. `docs/architecture.md` has the whole map.
 
 pub mod config;
+pub mod logging;
 pub mod pb;
 pub mod rpci;
 pub mod talos;

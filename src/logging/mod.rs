@@ -1,0 +1,118 @@
+//! The log: one JSON object per line on stdout, text on a terminal, or the journal.
+//!
+//! ```text
+//!  tracing event ── level ── line::Lines ──bounded queue──> writer thread ──> stdout
+//!                         └─ tracing_journald ──datagram──> /run/systemd/journal/socket
+//! ```
+//!
+//! machined lifts the keys `time`, `level`, `msg` and `err` of a JSON line into its own record and keeps the rest as
+//! fields (talos-api.md 6.4), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
+//! too, and it must not wait.
+
+mod line;
+mod writer;
+
+use std::{io::IsTerminal, path::Path, time::Duration};
+
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::{
+    line::{Lines, Style},
+    writer::Writer,
+};
+use crate::config::{LogFormat, LogLevel};
+
+/// Where systemd's journal listens.
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Name in the journal.
+const IDENTIFIER: &str = "talos-vmtoolsd";
+
+/// Why there is no log as wanted.
+#[derive(Debug, Error)]
+pub enum LoggingError {
+    /// A subscriber is set already.
+    #[error("logging was set up twice")]
+    Twice,
+    /// The thread that writes could not be started.
+    #[error("the log's thread did not start: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Keeps the log alive; [`Log::flush`] before the process ends.
+pub struct Log {
+    writer: Option<Writer>,
+}
+
+impl Log {
+    /// Waits until everything said so far is written, or `deadline` has passed.
+    pub fn flush(&self, deadline: Duration) {
+        if let Some(writer) = &self.writer {
+            writer.flush(deadline);
+        }
+    }
+}
+
+/// Sets the process's log up.
+pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
+    let filter = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let style = match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Text => Style::Text,
+        LogFormat::Auto if std::io::stdout().is_terminal() => Style::Text,
+        LogFormat::Auto if !Path::new(JOURNAL_SOCKET).exists() => Style::Json,
+        LogFormat::Auto | LogFormat::Journald => match tracing_journald::layer() {
+            Ok(journal) => {
+                let journal = journal
+                    .with_syslog_identifier(IDENTIFIER.into())
+                    .with_field_prefix(None);
+                install(journal, filter)?;
+                return Ok(Log { writer: None });
+            }
+            Err(err) => {
+                let log = to_stdout(Style::Json, filter)?;
+                tracing::warn!(
+                    err = &err as &dyn std::error::Error,
+                    "the journal is not there, logging JSON"
+                );
+                return Ok(log);
+            }
+        },
+    };
+    to_stdout(style, filter)
+}
+
+/// Sets the log of a command line tool up: text on stderr, written at once.
+pub fn init_for_command(level: LogLevel) -> Result<(), LoggingError> {
+    let filter = match level {
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::WARN,
+    };
+    install(Lines::new(Style::Text, |line| eprint!("{line}")), filter)
+}
+
+fn to_stdout(style: Style, filter: LevelFilter) -> Result<Log, LoggingError> {
+    let writer = Writer::start(std::io::stdout(), style)?;
+    let sender = writer.sender();
+    install(Lines::new(style, move |line| sender.send(line)), filter)?;
+    Ok(Log { writer: Some(writer) })
+}
+
+fn install<L>(layer: L, filter: LevelFilter) -> Result<(), LoggingError>
+where
+    L: Layer<tracing_subscriber::Registry> + Send + Sync + 'static,
+{
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .map_err(|_| LoggingError::Twice)
+}
