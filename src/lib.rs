@@ -13,9 +13,11 @@
 //! Arrows point one way: features → `rpci`, `tclo`, `talos` → `message` → `backdoor`; `talos` and `backdoor` never see
 //! each other. `docs/architecture.md` has the whole map.
 
+pub mod arguments;
 pub mod config;
 pub mod logging;
 pub mod pb;
 pub mod rpci;
+pub mod supervisor;
 pub mod talos;
 pub mod tclo;
