@@ -7,6 +7,7 @@
 //! Nothing in here makes life easier for the program under test than a real host would: it is not told that it is
 //! tested.
 
+pub mod daemon;
 pub mod node;
 pub mod pb;
 pub mod vmx;

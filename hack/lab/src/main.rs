@@ -19,11 +19,17 @@ enum Command {
     Vmx(lab::vmx::cli::Arguments),
     /// Serve the machine API of a simulated Talos node on a unix socket
     Node(lab::node::cli::Arguments),
+    /// Build the static release binary of the daemon and print its path
+    Build,
 }
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Arguments::parse().command {
         Command::Vmx(arguments) => lab::vmx::cli::run(arguments),
         Command::Node(arguments) => lab::node::cli::run(arguments),
+        Command::Build => {
+            println!("{}", lab::daemon::build()?.display());
+            Ok(std::process::ExitCode::SUCCESS)
+        }
     }
 }

@@ -1,0 +1,28 @@
+# Thin targets: CI calls the same commands.
+
+.PHONY: help fmt lint test demo proto release ci
+
+help: ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test: ## All tests that this machine can run
+	cargo test --workspace
+
+demo: ## The release binary between a simulated host and a simulated node
+	cargo run --release -p lab -- demo
+
+proto: ## Regenerate src/pb and hack/lab/src/pb from proto/
+	UPDATE=1 cargo test --test generated_code
+
+release: ## The static release binary
+	cargo run --release -p lab -- build
+
+ci: ## Everything that CI does
+	.ci/run
