@@ -14,8 +14,11 @@
 //! each other. `docs/architecture.md` has the whole map.
 
 pub mod arguments;
+pub mod backdoor;
 pub mod config;
+pub mod dispatch;
 pub mod logging;
+pub mod message;
 pub mod pb;
 pub mod rpci;
 pub mod supervisor;

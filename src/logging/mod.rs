@@ -10,6 +10,7 @@
 //! too, and it must not wait.
 
 mod line;
+pub mod limit;
 mod writer;
 
 use std::{io::IsTerminal, path::Path, time::Duration};

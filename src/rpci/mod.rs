@@ -1,16 +1,26 @@
 //! RPCI: the guest asks, the host answers.
 //!
 //! ```text
-//!  feature ──Request──> Rpci ──bytes──> backdoor thread ──message channel──> host
+//!  feature ──Request──> Client ──queue, eventfd──> backdoor thread: Connection ──message channel──> host
 //! ```
 
+#![forbid(unsafe_code)]
+
+mod client;
+mod connection;
+mod reply;
 mod request;
 
 use std::{future::Future, time::Duration};
 
 use thiserror::Error;
 
-pub use self::request::{Request, Resend};
+pub use self::{
+    client::{Call, Calls, Client, Waker, client},
+    connection::Connection,
+    reply::Reply,
+    request::{Request, Resend},
+};
 
 /// Largest request, in bytes, with command, arguments and trailing NUL (`GUESTMSG_MAX_IN_SIZE`, guest_msg_def.h).
 pub const MAX_REQUEST: usize = 65_536;

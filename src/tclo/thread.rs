@@ -1,0 +1,142 @@
+//! The one OS thread that owns the backdoor.
+//!
+//! ```text
+//!  prepare() ──> Client (for the features)
+//!          └──> Prepared::start(port, features) ──> Running: events, counters, stop
+//! ```
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{Counters, Event, Events, Feature, Next, Pace, Pump};
+use crate::{
+    backdoor::Hypercall,
+    dispatch::Dispatch,
+    rpci::{self, Calls, Client, Waker},
+};
+
+/// The thread's name, at most 15 bytes for the kernel.
+const NAME: &str = "backdoor";
+
+/// How long the farewell to the host may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How long [`Running::stop`] waits: the farewell, and an RPCI call that was under way.
+const STOP_DEADLINE: Duration = Duration::from_millis(500);
+
+/// What the thread needs, before there are features to give it.
+#[derive(Debug)]
+pub struct Prepared {
+    waker: Waker,
+    calls: Calls,
+}
+
+/// The RPCI client for the features, and the thread that will serve it.
+pub fn prepare() -> io::Result<(Client, Prepared)> {
+    let waker = Waker::new()?;
+    let (client, calls) = rpci::client(waker.clone());
+    Ok((client, Prepared { waker, calls }))
+}
+
+impl Prepared {
+    /// Starts the thread. `port` is called on it, for a port never leaves its thread; `poll_max` is the longest pause
+    /// between two polls, brought into 10 ms to 1 s.
+    pub fn start<H: Hypercall>(
+        self,
+        port: impl FnOnce() -> H + Send + 'static,
+        poll_max: Duration,
+        features: Vec<Box<dyn Feature>>,
+    ) -> io::Result<Running> {
+        let now = Instant::now();
+        self.spawn(port, Pace::new(poll_max, now), features, now)
+    }
+
+    fn spawn<H: Hypercall>(
+        self,
+        port: impl FnOnce() -> H + Send + 'static,
+        pace: Pace,
+        features: Vec<Box<dyn Feature>>,
+        now: Instant,
+    ) -> io::Result<Running> {
+        let Self { waker, calls } = self;
+        let (sender, events) = Events::new();
+        let counters = Arc::new(Counters::new(now));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (end, ended) = oneshot::channel();
+        let running = Running {
+            events,
+            counters: counters.clone(),
+            stop: stop.clone(),
+            waker: waker.clone(),
+            ended,
+        };
+        thread::Builder::new().name(NAME.into()).spawn(move || {
+            let dispatch = Dispatch::new(features);
+            let mut pump = Pump::new(port(), dispatch, calls, sender, counters, pace);
+            while !stop.load(Ordering::Acquire) {
+                if let Next::Pause(pause) = pump.step(Instant::now()) {
+                    wait(&waker, pause);
+                }
+            }
+            pump.stop(Instant::now() + FAREWELL);
+            // Nobody need be waiting.
+            let _ = end.send(());
+        })?;
+        Ok(running)
+    }
+}
+
+/// The running thread. Dropping it leaves the thread running; the process's end ends it.
+#[derive(Debug)]
+pub struct Running {
+    /// What happens to the connection.
+    pub events: mpsc::Receiver<Event>,
+    counters: Arc<Counters>,
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// What the thread has done, and when it last did something.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Lets the thread take leave of the host. `false` when it did not end within 500 ms.
+    pub async fn stop(self) -> bool {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        timeout(STOP_DEADLINE, self.ended).await.is_ok()
+    }
+}
+
+/// Pauses until `pause` is over or somebody has work.
+fn wait(waker: &Waker, pause: Duration) {
+    // Whole milliseconds, rounded up: ending a little early would mean spinning until the time has come.
+    let pause = pause.saturating_add(Duration::from_micros(999));
+    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(waker.as_fd(), PollFlags::POLLIN)], timeout) {
+        Ok(0) | Err(Errno::EINTR) => {}
+        Ok(_) => waker.clear(),
+        // Cannot happen with a valid descriptor; but a loop that no longer pauses would be worse than a late answer.
+        Err(_) => thread::sleep(pause),
+    }
+}
