@@ -24,3 +24,4 @@ pub mod rpci;
 pub mod supervisor;
 pub mod talos;
 pub mod tclo;
+pub mod vix;
