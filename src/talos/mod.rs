@@ -2,17 +2,96 @@
 //!
 //! ```text
 //!  machine.sock ──gRPC──> client ──COSI watches──> watch ──> reducer ──> watch::Sender<Arc<Snapshot>>
-//!                           ^
-//!                           └── machine: Shutdown, Reboot
+//!                           ^                        │
+//!                           │                      decode: bytes of a resource to the types of the snapshot
+//!                           └── Machine: Shutdown, Reboot
 //! ```
+//!
+//! [`spawn`] follows the node for as long as the daemon lives; [`observe`] looks once. A path in a comment
+//! is a source file of Talos (github.com/siderolabs/talos) unless another repository is named.
 
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod decode;
+pub mod reducer;
+pub mod resource;
 pub mod snapshot;
+mod watch;
 
-pub use self::snapshot::Snapshot;
-
-use std::future::Future;
+use std::{collections::BTreeMap, collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use thiserror::Error;
+use tokio::{sync::watch as channel, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
+
+use self::watch::{Follower, Progress};
+pub use self::{
+    client::{Client, SOCKET, Settings},
+    reducer::Selection,
+    resource::ResourceType,
+    snapshot::Snapshot,
+};
+
+/// Follows the node in a task of `tasks` until `shutdown`.
+///
+/// Gives the snapshots, of which the first knows nothing, and the client, whose calls share the connection. `selection`
+/// decides which links are reported: only their addresses and routes are asked for and held.
+pub fn spawn(
+    settings: Settings,
+    selection: Selection,
+    tasks: &mut JoinSet<()>,
+    shutdown: CancellationToken,
+) -> (channel::Receiver<Arc<Snapshot>>, Client) {
+    let client = Client::new(settings.clone());
+    let follower = Follower::new(client.clone(), settings, selection);
+    let snapshots = follower.snapshots();
+    tasks.spawn(follower.run(shutdown).instrument(info_span!("talos")));
+    (snapshots, client)
+}
+
+/// What [`observe`] saw.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// What is known.
+    pub snapshot: Arc<Snapshot>,
+    /// The types that were not answered in time.
+    pub missing: BTreeSet<ResourceType>,
+    /// Why Talos could not be asked at all, when the time was over.
+    pub outage: Option<String>,
+    /// Types that this Talos refuses or fails to serve, with its words.
+    pub troubles: BTreeMap<ResourceType, String>,
+}
+
+/// Looks at the node once: until every type was answered or refused, or `deadline` is over.
+pub async fn observe(settings: Settings, selection: Selection, deadline: Duration) -> Observation {
+    let follower = Follower::new(Client::new(settings.clone()), settings, selection);
+    let (snapshots, mut progress) = (follower.snapshots(), follower.progress());
+    let shutdown = CancellationToken::new();
+    let end = shutdown.clone();
+    let look = async move {
+        // An error would mean that the follower is gone, and it ends only with this function.
+        let _ = tokio::time::timeout(deadline, progress.wait_for(|now| now.unanswered.is_empty())).await;
+        let seen = progress.borrow().clone();
+        end.cancel();
+        seen
+    };
+    let (
+        (),
+        Progress {
+            unanswered,
+            outage,
+            troubles,
+        },
+    ) = tokio::join!(follower.run(shutdown), look);
+    Observation {
+        snapshot: Arc::clone(&snapshots.borrow()),
+        missing: unanswered,
+        outage,
+        troubles,
+    }
+}
 
 /// How a reboot is carried out (`machine.RebootRequest.Mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Everything that is known of the node at one moment, immutable once published.
 
+#![forbid(unsafe_code)]
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -40,6 +42,33 @@ impl<T> Fact<T> {
         match self {
             Self::Unknown => None,
             Self::Known { value } | Self::Stale { value, .. } => Some(value),
+        }
+    }
+
+    /// Talos does not answer for this fact any more. Gives whether that is news.
+    pub fn silence(&mut self, since: SystemTime) -> bool {
+        match std::mem::take(self) {
+            Self::Known { value } => {
+                *self = Self::Stale { value, since };
+                true
+            }
+            unchanged => {
+                *self = unchanged;
+                false
+            }
+        }
+    }
+}
+
+impl<T: PartialEq> Fact<T> {
+    /// Talos told this value. Gives whether that is news.
+    pub fn learn(&mut self, told: T) -> bool {
+        match self {
+            Self::Known { value } if *value == told => false,
+            _ => {
+                *self = Self::Known { value: told };
+                true
+            }
         }
     }
 }
@@ -159,13 +188,37 @@ pub struct LinkStatus {
     pub mtu: u32,
 }
 
+impl RouteStatus {
+    /// RT_TABLE_MAIN (linux/rtnetlink.h).
+    const MAIN: i32 = 254;
+    /// RTN_UNICAST (linux/rtnetlink.h).
+    const UNICAST: i32 = 1;
+
+    /// A unicast route of the main table: the node's own routing.
+    pub fn is_main_unicast(&self) -> bool {
+        self.table == Self::MAIN && self.route_type == Self::UNICAST
+    }
+}
+
 impl LinkStatus {
     /// ARPHRD_ETHER (if_arp.h).
     const ARPHRD_ETHER: i32 = 1;
 
-    /// Talos's own rule: type Ethernet and no rtnetlink kind (talos-api.md 4.3).
+    /// Talos's own rule: type Ethernet and no rtnetlink kind
+    /// (pkg/machinery/resources/network/link_status.go).
     pub fn is_physical(&self) -> bool {
         self.link_type == Self::ARPHRD_ETHER && self.kind.is_empty()
+    }
+
+    /// Kinds of links that can stand on an adapter and carry its addresses (IFLA_INFO_KIND).
+    const STACKED: [&str; 6] = ["bond", "bridge", "ipvlan", "macvlan", "team", "vlan"];
+
+    /// An adapter, or a link that can stand on one. Only these are held.
+    ///
+    /// A node with many pods has thousands of others (veth pairs, tunnels, dummies), which come and go with the pods
+    /// and can never stand for an adapter of the virtual machine.
+    pub fn is_candidate(&self) -> bool {
+        self.is_physical() || Self::STACKED.contains(&self.kind.as_str())
     }
 
     /// The address that the hypervisor knows the adapter by: the burnt-in one where it is told.
@@ -249,11 +302,11 @@ pub struct Snapshot {
     pub version: Fact<Version>,
     /// Name and domain.
     pub hostname: Fact<HostnameStatus>,
-    /// By link name.
+    /// By link name; only adapters and what can stand on them ([`LinkStatus::is_candidate`]).
     pub links: Fact<Arc<BTreeMap<String, LinkStatus>>>,
     /// By resource id `<link>/<address>/<length>`; only of links that are reported.
     pub addresses: Fact<Arc<BTreeMap<String, AddressStatus>>>,
-    /// By resource id.
+    /// By resource id; only unicast routes of the main table that leave by a reported link.
     pub routes: Fact<Arc<BTreeMap<String, RouteStatus>>>,
     /// By resource id: `default`, `current`, `routed`, `routed-no-k8s`, …
     pub node_addresses: Fact<Arc<BTreeMap<String, Vec<Prefix>>>>,

@@ -1,0 +1,479 @@
+//! Calls of the machine API: one HTTP/2 connection over the unix socket, opened by the first call.
+//!
+//! A role travels with each call, and it comes from one place: [`METHODS`], looked up by the path of the request. A
+//! call that is not in the table goes out without a role, and Talos refuses it.
+//!
+//! Nothing below this module sends a request twice. tonic's channel opens a connection before it hands a request over
+//! (its `Reconnect` looks whether the last one is still up) and has no retry of its own; hyper's `client::conn`
+//! gives a request whose connection closes under it back as an error, sent or not (retrying belongs to hyper-util's
+//! pooled client, which is not used); h2 reports REFUSED_STREAM and never repeats it. So a power call that fails may
+//! or may not have reached Talos, and whoever made it decides.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    error::Error as _,
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{Code, Status, Streaming, body::Body, transport::Channel, transport::Endpoint};
+use tower::{
+    service_fn,
+    util::{MapRequest, MapResponse},
+};
+
+use super::{CallError, Machine, RebootMode, snapshot::Version};
+use crate::pb::{
+    common,
+    cosi::resource::{WatchRequest, WatchResponse, state_client::StateClient},
+    machine::{RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request},
+};
+
+/// Where every supported Talos serves its API.
+pub const SOCKET: &str = "/system/run/machined/machine.sock";
+
+/// The metadata key of the caller's roles, one role per value (pkg/grpc/middleware/authz).
+const ROLE: &str = "talos-role";
+
+/// Deadline of every call until one was answered: from 1.13 on Talos holds a call for up to 5 s while it waits to
+/// learn the process of a service that has just started (pkg/grpc/middleware/auth/unix/authorizer.go).
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// Largest message that is accepted, in bytes: Talos's own limit for what it receives (GRPCMaxMessageSize). A longer
+/// one is refused by its announced length, before anything is allocated.
+const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// HTTP/2 flow control windows in bytes, per stream and per connection: the protocol's minimum, and enough for all
+/// streams to move. Messages are small, and the peer is on this machine.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Requests that may wait for the connection: one per watch, and a power call.
+const QUEUE: usize = 16;
+
+/// A method that is called: the least role it needs, and how long its answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    /// The least role.
+    pub role: &'static str,
+    /// Of the answer; for a stream of its next message while its first answer is incomplete.
+    pub deadline: Duration,
+}
+
+const READER: &str = "os:reader";
+const OPERATOR: &str = "os:operator";
+
+/// `Version`: which release this is. The first call on every connection.
+pub const VERSION: Method = Method {
+    path: "/machine.MachineService/Version",
+    role: READER,
+    deadline: FIRST_ANSWER,
+};
+/// `Watch`: resources as they are and as they change.
+pub const WATCH: Method = Method {
+    path: "/cosi.resource.State/Watch",
+    role: READER,
+    deadline: Duration::from_secs(5),
+};
+/// `Shutdown`: Talos answers before it begins.
+pub const SHUTDOWN: Method = Method {
+    path: "/machine.MachineService/Shutdown",
+    role: OPERATOR,
+    deadline: Duration::from_secs(5),
+};
+/// `Reboot`: Talos answers before it begins.
+pub const REBOOT: Method = Method {
+    path: "/machine.MachineService/Reboot",
+    role: OPERATOR,
+    deadline: Duration::from_secs(5),
+};
+
+/// Every method that is called.
+pub const METHODS: [Method; 4] = [VERSION, WATCH, SHUTDOWN, REBOOT];
+
+/// How Talos is reached.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// No answer is waited for longer, whatever [`METHODS`] says.
+    pub patience: Duration,
+    /// First pause before another attempt; it doubles with each.
+    pub first_pause: Duration,
+    /// Longest pause before another attempt.
+    pub longest_pause: Duration,
+}
+
+impl Settings {
+    /// The settings for a node, but for the path of the socket.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            patience: FIRST_ANSWER,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+type Transport = MapResponse<
+    MapRequest<Channel, fn(Request<Body>) -> Request<Body>>,
+    fn(Response<Body>) -> Response<Body>,
+>;
+
+/// The machine API. Clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    channel: Mutex<Channel>,
+    /// Connections opened so far.
+    opened: Arc<AtomicU64>,
+    /// A call was answered, so Talos knows this process.
+    answered: AtomicBool,
+}
+
+impl Client {
+    /// Connects with the first call.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn new(settings: Settings) -> Self {
+        let opened = Arc::default();
+        let channel = Mutex::new(connect_lazily(&settings, &opened));
+        let answered = AtomicBool::new(false);
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                channel,
+                opened,
+                answered,
+            }),
+        }
+    }
+
+    /// Leaves the present connection to the calls that are using it; later ones open another. A connection whose peer
+    /// never answers looks healthy from here and would be used for ever.
+    pub(super) fn renew(&self) {
+        let fresh = connect_lazily(&self.shared.settings, &self.shared.opened);
+        *self.shared.channel.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// How many connections were opened so far. A call reconnects unseen where the last connection is gone; this tells
+    /// whether two calls were answered on the same one, hence by the same Talos.
+    pub(super) fn opened(&self) -> u64 {
+        self.shared.opened.load(Ordering::Relaxed)
+    }
+
+    /// How long an answer of this method may take.
+    pub(super) fn deadline(&self, method: &Method) -> Duration {
+        let answered = self.shared.answered.load(Ordering::Relaxed);
+        let deadline = if answered {
+            method.deadline
+        } else {
+            method.deadline.max(FIRST_ANSWER)
+        };
+        deadline.min(self.shared.settings.patience)
+    }
+
+    /// `Version`.
+    pub async fn version(&self) -> Result<Version, CallError> {
+        let mut service = MachineServiceClient::new(self.transport());
+        let reply = self
+            .call(
+                &VERSION,
+                (),
+                |request| async move { service.version(request).await },
+            )
+            .await?;
+        let version = only(&VERSION, reply.messages)?;
+        refuse_failure(&VERSION, version.metadata.as_ref())?;
+        let info = version.version.ok_or(CallError::Incomplete {
+            method: VERSION.path,
+            what: "version",
+        })?;
+        Ok(Version {
+            tag: info.tag,
+            arch: info.arch,
+            platform: version.platform.unwrap_or_default().name,
+        })
+    }
+
+    /// `Watch`. The stream's messages have no deadline here; the caller knows which are due.
+    pub(super) async fn watch(&self, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
+        let mut service = StateClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE);
+        let answer = tokio::time::timeout(self.deadline(&WATCH), service.watch(request)).await;
+        answer
+            .unwrap_or_else(|_| Err(overdue(self.deadline(&WATCH))))
+            .map(tonic::Response::into_inner)
+    }
+
+    fn transport(&self) -> Transport {
+        let channel = self
+            .shared
+            .channel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        MapResponse::new(
+            MapRequest::new(channel, assert_role as fn(_) -> _),
+            drop_details as fn(_) -> _,
+        )
+    }
+
+    /// One unary call with its deadline, which covers opening the connection.
+    async fn call<Q, R, F>(
+        &self,
+        method: &Method,
+        message: Q,
+        send: impl FnOnce(tonic::Request<Q>) -> F,
+    ) -> Result<R, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<R>, Status>>,
+    {
+        let deadline = self.deadline(method);
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(deadline);
+        let answer = tokio::time::timeout(deadline, send(request)).await;
+        match answer.unwrap_or_else(|_| Err(overdue(deadline))) {
+            Ok(reply) => {
+                self.shared.answered.store(true, Ordering::Relaxed);
+                Ok(reply.into_inner())
+            }
+            Err(status) => Err(refused(method, &status, deadline)),
+        }
+    }
+}
+
+impl Machine for Client {
+    async fn shutdown(&self, force: bool) -> Result<String, CallError> {
+        let mut service = MachineServiceClient::new(self.transport());
+        let message = ShutdownRequest { force };
+        let reply = self
+            .call(&SHUTDOWN, message, |request| async move {
+                service.shutdown(request).await
+            })
+            .await?;
+        let accepted = only(&SHUTDOWN, reply.messages)?;
+        refuse_failure(&SHUTDOWN, accepted.metadata.as_ref())?;
+        Ok(accepted.actor_id)
+    }
+
+    async fn reboot(&self, mode: RebootMode) -> Result<String, CallError> {
+        let mut service = MachineServiceClient::new(self.transport());
+        let mode = match mode {
+            RebootMode::Default => reboot_request::Mode::Default,
+            RebootMode::PowerCycle => reboot_request::Mode::Powercycle,
+        };
+        let message = RebootRequest { mode: mode.into() };
+        let reply = self
+            .call(&REBOOT, message, |request| async move {
+                service.reboot(request).await
+            })
+            .await?;
+        let accepted = only(&REBOOT, reply.messages)?;
+        refuse_failure(&REBOOT, accepted.metadata.as_ref())?;
+        Ok(accepted.actor_id)
+    }
+}
+
+/// No keep-alive: grpc-go takes pings on a quiet connection for abuse and closes it ("too_many_pings"), and on a unix
+/// socket a peer that is gone is an end of file.
+fn connect_lazily(settings: &Settings, opened: &Arc<AtomicU64>) -> Channel {
+    let (path, opened) = (settings.socket.clone(), Arc::clone(opened));
+    // The authority is free to choose: machined does not look at it.
+    Endpoint::from_static("http://localhost")
+        .connect_timeout(settings.patience)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .buffer_size(QUEUE)
+        .connect_with_connector_lazy(service_fn(move |_: Uri| {
+            let (path, opened) = (path.clone(), Arc::clone(&opened));
+            async move {
+                let stream = UnixStream::connect(path).await?;
+                opened.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        }))
+}
+
+fn assert_role(mut request: Request<Body>) -> Request<Body> {
+    let method = METHODS.iter().find(|method| method.path == request.uri().path());
+    if let Some(method) = method {
+        request
+            .headers_mut()
+            .insert(ROLE, HeaderValue::from_static(method.role));
+    }
+    request
+}
+
+/// Takes the details out of a status: they are not read here, and tonic panics on details that are no base64.
+fn drop_details(mut response: Response<Body>) -> Response<Body> {
+    const DETAILS: &str = "grpc-status-details-bin";
+
+    response.headers_mut().remove(DETAILS);
+    response.map(|body| {
+        Body::new(body.map_frame(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                trailers.remove(DETAILS);
+            }
+            frame
+        }))
+    })
+}
+
+/// The one message of a reply. Talos wraps replies in a list, which has one element when a single node is asked.
+fn only<T>(method: &Method, messages: Vec<T>) -> Result<T, CallError> {
+    messages.into_iter().next().ok_or(CallError::Incomplete {
+        method: method.path,
+        what: "message",
+    })
+}
+
+/// A node's failure can stand inside a reply that is well.
+fn refuse_failure(method: &Method, metadata: Option<&common::Metadata>) -> Result<(), CallError> {
+    let Some(metadata) = metadata else { return Ok(()) };
+    let status = metadata.status.clone().unwrap_or_default();
+    if status.code == 0 && metadata.error.is_empty() {
+        return Ok(());
+    }
+    Err(CallError::Status {
+        method: method.path,
+        code: if status.code == 0 {
+            Code::Unknown
+        } else {
+            Code::from(status.code)
+        },
+        message: if metadata.error.is_empty() {
+            status.message
+        } else {
+            metadata.error.clone()
+        },
+    })
+}
+
+fn refused(method: &Method, status: &Status, deadline: Duration) -> CallError {
+    // tonic has a clock of its own for the deadline in the request; whichever is first, it is the same news.
+    let late = causes(status).any(|cause| cause.is::<tonic::TimeoutExpired>());
+    let status = if late { &overdue(deadline) } else { status };
+    CallError::Status {
+        method: method.path,
+        code: status.code(),
+        message: describe(status),
+    }
+}
+
+pub(super) fn overdue(deadline: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer within {deadline:?}"))
+}
+
+/// What caused a status that was raised on this side, outermost first.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
+}
+
+/// The text of a status with its innermost cause, which tells an absent socket from a refused one.
+pub(super) fn describe(status: &Status) -> String {
+    let text = status.message();
+    match causes(status).last().map(ToString::to_string) {
+        Some(cause) if text.is_empty() => cause,
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_the_golden_vectors() {
+        assert_eq!(ShutdownRequest { force: true }.encode_to_vec(), [0x08, 0x01]);
+        assert!(ShutdownRequest { force: false }.encode_to_vec().is_empty());
+        let mode = reboot_request::Mode::Powercycle.into();
+        assert_eq!(RebootRequest { mode }.encode_to_vec(), [0x08, 0x01]);
+    }
+
+    #[test]
+    fn the_accepted_shutdown_is_the_golden_vector() {
+        let reply = crate::pb::machine::ShutdownResponse::decode(
+            b"\x0a\x26\x12\x243f2c1d8e-0000-4000-8000-000000000001".as_slice(),
+        )
+        .unwrap();
+        let accepted = only(&SHUTDOWN, reply.messages).unwrap();
+        assert_eq!(accepted.actor_id, "3f2c1d8e-0000-4000-8000-000000000001");
+    }
+
+    #[test]
+    fn each_call_has_its_least_role() {
+        let roles: Vec<_> = METHODS.iter().map(|method| (method.path, method.role)).collect();
+        assert_eq!(
+            roles,
+            [
+                ("/machine.MachineService/Version", "os:reader"),
+                ("/cosi.resource.State/Watch", "os:reader"),
+                ("/machine.MachineService/Shutdown", "os:operator"),
+                ("/machine.MachineService/Reboot", "os:operator"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_outside_the_table_has_no_role() {
+        let to = |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            assert_role(request).headers().get(ROLE).cloned()
+        };
+        assert_eq!(to("http://localhost/machine.MachineService/Reset"), None);
+        assert_eq!(
+            to("http://localhost/machine.MachineService/Reboot").unwrap(),
+            "os:operator"
+        );
+    }
+
+    #[test]
+    fn an_empty_reply_and_a_failure_inside_a_reply_are_errors() {
+        assert_eq!(
+            only::<()>(&REBOOT, vec![]),
+            Err(CallError::Incomplete {
+                method: REBOOT.path,
+                what: "message"
+            })
+        );
+        let metadata = common::Metadata {
+            status: Some(common::RpcStatus {
+                code: 7,
+                message: "no".into(),
+            }),
+            ..common::Metadata::default()
+        };
+        assert_eq!(
+            refuse_failure(&REBOOT, Some(&metadata)),
+            Err(CallError::Status {
+                method: REBOOT.path,
+                code: Code::PermissionDenied,
+                message: "no".into()
+            })
+        );
+        assert_eq!(
+            refuse_failure(&REBOOT, Some(&common::Metadata::default())),
+            Ok(())
+        );
+    }
+}

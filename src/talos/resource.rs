@@ -1,0 +1,270 @@
+//! The resource types that are watched, and the request for each.
+//!
+//! Namespaces, types and ids are Talos's (pkg/machinery/resources, the same from 1.5 to 1.14).
+
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Serialize, Serializer};
+
+use crate::pb::cosi::resource::{IdQuery, WatchOptions, WatchRequest};
+
+/// The COSI API version that sends BOOTSTRAPPED and ERRORED; with 0 an overrun watch would hang in silence.
+const API_VERSION: i32 = 1;
+
+/// A resource type that is watched. Each feeds one fact of the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResourceType {
+    /// LinkStatus: network adapters and what is stacked on them.
+    Link,
+    /// AddressStatus of the selected links.
+    Address,
+    /// RouteStatus of the selected links.
+    Route,
+    /// NodeAddress: Talos's own choice of addresses.
+    NodeAddress,
+    /// HostnameStatus.
+    Hostname,
+    /// ResolverStatus.
+    Resolver,
+    /// MachineStatus: stage and readiness.
+    Machine,
+    /// SecurityState: secure boot and SELinux.
+    Security,
+}
+
+/// Which resources of a type a watch asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All.
+    Kind,
+    /// All, of which one id is read.
+    KindOf(&'static str),
+    /// One id. Talos answers at once, with a tombstone where there is none.
+    Single(&'static str),
+    /// Those whose id begins with the name of a selected link and `/`.
+    OfLinks,
+    /// Those whose id begins with one of these and `/`.
+    Prefixes(&'static [&'static str]),
+}
+
+impl ResourceType {
+    /// Every type, in the order in which they are subscribed to.
+    pub const ALL: [Self; 8] = [
+        Self::Link,
+        Self::Address,
+        Self::Route,
+        Self::NodeAddress,
+        Self::Hostname,
+        Self::Resolver,
+        Self::Machine,
+        Self::Security,
+    ];
+
+    /// The full type, as Talos knows it.
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::Link => "LinkStatuses.net.talos.dev",
+            Self::Address => "AddressStatuses.net.talos.dev",
+            Self::Route => "RouteStatuses.net.talos.dev",
+            Self::NodeAddress => "NodeAddresses.net.talos.dev",
+            Self::Hostname => "HostnameStatuses.net.talos.dev",
+            Self::Resolver => "ResolverStatuses.net.talos.dev",
+            Self::Machine => "MachineStatuses.runtime.talos.dev",
+            Self::Security => "SecurityStates.talos.dev",
+        }
+    }
+
+    const fn namespace(self) -> &'static str {
+        match self {
+            Self::Machine | Self::Security => "runtime",
+            _ => "network",
+        }
+    }
+
+    const fn extent(self) -> Extent {
+        match self {
+            Self::Link | Self::NodeAddress => Extent::Kind,
+            Self::Address => Extent::OfLinks,
+            // Routes of other tables have the table's name before the family; the local table holds one per
+            // address of the node.
+            Self::Route => Extent::Prefixes(&["inet4", "inet6"]),
+            Self::Hostname => Extent::KindOf("hostname"),
+            Self::Resolver => Extent::KindOf("resolvers"),
+            Self::Machine => Extent::Single("machine"),
+            Self::Security => Extent::Single("securitystate"),
+        }
+    }
+
+    /// Several events in one message: the first set arrives as a whole.
+    ///
+    /// Not where a busy node has thousands of resources: links and routes come one by one and are dropped at once
+    /// when they are none of ours, instead of standing in memory together.
+    const fn aggregated(self) -> bool {
+        !matches!(self, Self::Link | Self::Route)
+    }
+
+    /// The one id that is read, for types of which the node has one resource.
+    pub const fn only_id(self) -> Option<&'static str> {
+        match self.extent() {
+            Extent::KindOf(id) | Extent::Single(id) => Some(id),
+            Extent::Kind | Extent::OfLinks | Extent::Prefixes(_) => None,
+        }
+    }
+
+    /// The watch ends its first answer with BOOTSTRAPPED; a watch of one id has just its first event.
+    pub(super) const fn is_bootstrapped(self) -> bool {
+        !matches!(self.extent(), Extent::Single(_))
+    }
+
+    /// What is kept depends on which links are selected.
+    pub(super) const fn follows_selection(self) -> bool {
+        matches!(self, Self::Address | Self::Route)
+    }
+
+    /// The request that subscribes to this type; `links` are the selected ones.
+    pub fn request(self, links: &BTreeSet<String>) -> WatchRequest {
+        let id_query = match self.extent() {
+            Extent::OfLinks => Some(any_of(links.iter().map(String::as_str))),
+            Extent::Prefixes(prefixes) => Some(any_of(prefixes.iter().copied())),
+            Extent::Kind | Extent::KindOf(_) | Extent::Single(_) => None,
+        };
+        let single = match self.extent() {
+            Extent::Single(id) => Some(id.to_owned()),
+            _ => None,
+        };
+        WatchRequest {
+            namespace: self.namespace().to_owned(),
+            r#type: self.type_name().to_owned(),
+            // Talos up to 1.12 crashes the call when `options` is absent, so it is present even where it is empty.
+            options: Some(WatchOptions {
+                bootstrap_contents: single.is_none(),
+                aggregated: single.is_none() && self.aggregated(),
+                id_query,
+                tail_events: 0,
+            }),
+            id: single,
+            api_version: API_VERSION,
+        }
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
+impl Serialize for ResourceType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.type_name())
+    }
+}
+
+/// The id query `^(?:a|b)/`. Talos compiles it with Go's regexp, which is RE2.
+fn any_of<'a>(names: impl Iterator<Item = &'a str>) -> IdQuery {
+    let mut regexp = String::from("^(?:");
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            regexp.push('|');
+        }
+        for character in name.chars() {
+            // The characters that regexp.QuoteMeta escapes.
+            if r"\.+*?()|[]{}^$".contains(character) {
+                regexp.push('\\');
+            }
+            regexp.push(character);
+        }
+    }
+    regexp.push_str(")/");
+    IdQuery { regexp }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn links(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn regexp(names: &[&str]) -> String {
+        ResourceType::Address
+            .request(&links(names))
+            .options
+            .unwrap()
+            .id_query
+            .unwrap()
+            .regexp
+    }
+
+    #[test]
+    fn a_kind_watch_is_the_golden_vector() {
+        assert_eq!(
+            hex(&ResourceType::Hostname.request(&links(&[])).encode_to_vec()),
+            "0a076e6574776f726b121e486f73746e616d6553746174757365732e6e65742e74616c6f732e64657622040801\
+             28012801"
+        );
+    }
+
+    #[test]
+    fn a_watch_of_one_id_has_empty_options_on_the_wire() {
+        let bytes = ResourceType::Machine.request(&links(&[])).encode_to_vec();
+        // id "machine", options present and empty, api_version 1.
+        assert!(hex(&bytes).ends_with("1a076d616368696e6522002801"));
+    }
+
+    #[test]
+    fn every_request_has_options_and_the_api_version() {
+        for resource_type in ResourceType::ALL {
+            let request = resource_type.request(&links(&["eth0"]));
+            let options = request.options.unwrap();
+            assert_eq!(request.api_version, 1);
+            assert_eq!(
+                options.bootstrap_contents,
+                request.id.is_none(),
+                "{resource_type}"
+            );
+            assert!(request.id.is_none() || !options.aggregated, "{resource_type}");
+        }
+        assert!(
+            !ResourceType::Link
+                .request(&links(&[]))
+                .options
+                .unwrap()
+                .aggregated
+        );
+    }
+
+    #[test]
+    fn addresses_are_asked_for_by_link() {
+        assert_eq!(regexp(&["eth0", "eth1"]), "^(?:eth0|eth1)/");
+    }
+
+    #[test]
+    fn link_names_are_literal() {
+        assert_eq!(regexp(&["bond0.100"]), r"^(?:bond0\.100)/");
+        assert_eq!(
+            regexp(&[r"a|b\c(d)[e]{f}^$*+?"]),
+            r"^(?:a\|b\\c\(d\)\[e\]\{f\}\^\$\*\+\?)/"
+        );
+    }
+
+    #[test]
+    fn routes_are_asked_for_by_table() {
+        let query = ResourceType::Route
+            .request(&links(&["eth0"]))
+            .options
+            .unwrap()
+            .id_query
+            .unwrap();
+        assert_eq!(query.regexp, "^(?:inet4|inet6)/");
+    }
+}
