@@ -9,8 +9,8 @@
 //! fields (talos-api.md 6.4), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
 //! too, and it must not wait.
 
-mod line;
 pub mod limit;
+mod line;
 mod writer;
 
 use std::{io::IsTerminal, path::Path, time::Duration};

@@ -10,6 +10,8 @@ mod client;
 mod connection;
 mod reply;
 mod request;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::{future::Future, time::Duration};
 

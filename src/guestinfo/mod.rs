@@ -1,0 +1,42 @@
+//! What the host is told about this machine.
+//!
+//! ```text
+//!  talos ──Snapshot──> policy, name, os ──facts──> publisher ──what the host lacks──> Rpci
+//!                                                     ^ |
+//!              reset, broadcastIP, suspend ──Control──┘ └── ledger: taken, refused
+//! ```
+//!
+//! A fact that is not known is not sent, and the host keeps what it has. A fact that is sent counts as told only when
+//! the host took it.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod control;
+mod feature;
+mod key;
+mod ledger;
+mod name;
+mod nic;
+#[cfg(test)]
+mod nodes;
+mod os;
+mod policy;
+mod publisher;
+mod render;
+mod route;
+mod uptime;
+mod xdr;
+
+pub use self::{
+    address::{Rank, Unfit},
+    control::Control,
+    feature::GuestInfo,
+    key::Key,
+    name::{HostnameMode, NameError},
+    nic::{Address, Cut, Dns, MacAddr, Message, Nic, NicInfo, Origin, Route, Status},
+    os::{Kernel, OsNames},
+    policy::{Decision, Note, Policy, Selection},
+    publisher::Publisher,
+    render::{Entry, Value, render},
+};

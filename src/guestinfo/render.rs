@@ -1,0 +1,196 @@
+//! What a snapshot means for the host: the values to publish, where each came from, and why.
+
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+use super::{
+    key::Key,
+    name::{self, NameError},
+    nic::NicInfo,
+    os::{Kernel, OsNames},
+    policy::{Note, Policy, Selection},
+    uptime,
+};
+use crate::talos::{Snapshot, snapshot::Fact};
+
+/// A value in readable form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// Sent as it stands.
+    Text(String),
+    /// The whole NIC record.
+    Network(NicInfo),
+    /// The OS record.
+    Os(OsNames),
+}
+
+/// One key with its explanation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What is published.
+    pub key: Key,
+    /// None is not sent: the host keeps what it has.
+    pub value: Option<Value>,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Each decision behind it, or why there is no value.
+    pub why: Vec<String>,
+}
+
+/// The facts of one snapshot that the host is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub network: Option<Selection>,
+    pub name: Option<Result<String, NameError>>,
+    pub os: Option<OsNames>,
+}
+
+impl Facts {
+    pub fn new<'a>(
+        snapshot: &'a Snapshot,
+        policy: &Policy,
+        kernel: Option<&Kernel>,
+        note: &mut dyn FnMut(Note<'a>),
+    ) -> Self {
+        Self {
+            network: policy.select(snapshot, note),
+            name: snapshot
+                .hostname
+                .value()
+                .map(|status| name::reported(status, None, policy.hostname)),
+            os: kernel
+                .zip(snapshot.version.value())
+                .and_then(|(kernel, version)| OsNames::new(version, kernel)),
+        }
+    }
+}
+
+/// Everything that would be published for `snapshot`, in the order of publication.
+pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> Vec<Entry> {
+    let mut notes = Vec::new();
+    let facts = Facts::new(snapshot, policy, kernel, &mut |note| notes.push(note.to_string()));
+
+    let mut network_why: Vec<String> = [
+        age("LinkStatuses", &snapshot.links),
+        age("AddressStatuses", &snapshot.addresses),
+        age("RouteStatuses", &snapshot.routes),
+        age("NodeAddresses", &snapshot.node_addresses),
+        age("ResolverStatuses", &snapshot.resolvers),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    network_why.append(&mut notes);
+
+    let primary = facts.network.as_ref().map(|network| match network.primary {
+        Some(address) => (address.to_string(), "the first address of the first adapter"),
+        None => (
+            String::new(),
+            "no adapter has an address that others can use: the value is cleared",
+        ),
+    });
+    let name_why = match &facts.name {
+        Some(Err(error)) => Some(error.to_string()),
+        _ => age("HostnameStatuses", &snapshot.hostname),
+    };
+    let os_why = match &facts.os {
+        None => Some("the release of Talos or of the kernel is not known".to_owned()),
+        Some(_) => age("Version", &snapshot.version),
+    };
+    vec![
+        Entry {
+            key: Key::NicInfo,
+            value: facts.network.map(|network| Value::Network(network.record)),
+            source: "LinkStatuses, AddressStatuses, RouteStatuses, NodeAddresses, ResolverStatuses",
+            why: network_why,
+        },
+        Entry {
+            key: Key::PrimaryIp,
+            source: "the NIC record",
+            why: primary.iter().map(|(_, why)| (*why).to_owned()).collect(),
+            value: primary.map(|(address, _)| Value::Text(address)),
+        },
+        Entry {
+            key: Key::HostName,
+            value: facts.name.and_then(Result::ok).map(Value::Text),
+            source: "HostnameStatuses",
+            why: name_why.into_iter().collect(),
+        },
+        Entry {
+            key: Key::OsDetailed,
+            value: facts.os.map(Value::Os),
+            source: "Version, uname",
+            why: os_why.into_iter().collect(),
+        },
+        Entry {
+            key: Key::Uptime,
+            value: uptime::hundredths().map(|uptime| Value::Text(uptime.to_string())),
+            source: "CLOCK_BOOTTIME, hundredths of a second",
+            why: Vec::new(),
+        },
+    ]
+}
+
+/// What is remarkable about the age of a fact.
+fn age<T>(what: &str, fact: &Fact<T>) -> Option<String> {
+    match fact {
+        Fact::Unknown => Some(format!("{what}: not told by Talos yet")),
+        Fact::Known { .. } => None,
+        Fact::Stale { since, .. } => {
+            let silent = since.elapsed().unwrap_or_default().as_secs();
+            Some(format!(
+                "{what}: Talos has been silent for {silent} s, last value kept"
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::talos::snapshot::{HostnameStatus, Version};
+
+    #[test]
+    fn nothing_known_is_nothing_sent_but_explained() {
+        let entries = render(&Snapshot::default(), &Policy::default(), None);
+        for entry in entries {
+            assert_eq!(entry.value.is_some(), entry.key == Key::Uptime, "{entry:?}");
+            let explained = !entry.why.is_empty() || matches!(entry.key, Key::Uptime | Key::PrimaryIp);
+            assert!(explained, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn entries_serialize() {
+        let snapshot = Snapshot {
+            hostname: Fact::Known {
+                value: HostnameStatus {
+                    hostname: "talos-cp-1".into(),
+                    domainname: String::new(),
+                },
+            },
+            version: Fact::Known {
+                value: Version {
+                    tag: "v1.14.1".into(),
+                    arch: "amd64".into(),
+                    platform: "vmware".into(),
+                },
+            },
+            ..Snapshot::default()
+        };
+        let kernel = Kernel::running().unwrap();
+        let json = serde_json::to_value(render(&snapshot, &Policy::default(), Some(&kernel))).unwrap();
+        assert_eq!(json[2]["key"], "host-name");
+        assert_eq!(json[2]["value"], "talos-cp-1");
+        assert_eq!(json[3]["key"], "os-detailed");
+        assert!(
+            json[3]["value"]["properties"]
+                .as_str()
+                .unwrap()
+                .contains("distroVersion='v1.14.1'")
+        );
+        assert_eq!(json[0]["value"], serde_json::Value::Null);
+    }
+}

@@ -1,0 +1,114 @@
+//! Power: what the host asks of the machine, and what it tells about it.
+//!
+//! ```text
+//!  OS_Halt, OS_Reboot ──> Feature ──gate──> bounded queue ──> Worker ──> Machine (Talos)
+//!        │ `OK ` at once                                        │
+//!        v                                                      v
+//!       host <──────── tools.os.statechange.status 1|0 ──────── Rpci
+//! ```
+//!
+//! The answer to the command says that it arrived; the status says what became of it. Status 1 is sent when Talos has
+//! accepted the call, 0 when it refused or has not answered within 2 s. A call that is late goes on: its result is
+//! logged, and a late failure goes to vmware.log.
+//!
+//! `OS_PowerOn`, `OS_Suspend` and `OS_Resume` need no action but a status: until the one for `OS_PowerOn` arrives, the
+//! host takes the tools for not yet running (guestinfo.md 7.4).
+
+#![forbid(unsafe_code)]
+
+mod feature;
+mod gate;
+mod worker;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::mpsc;
+
+pub use self::{
+    feature::Power,
+    gate::{Admission, Gate, Number, Operation},
+    worker::Worker,
+};
+use crate::{
+    rpci::Rpci,
+    talos::{Machine, RebootMode},
+    tclo::StateChange,
+};
+
+/// Jobs that may wait for the worker, which is rarely longer away than one poll of its queue.
+const QUEUE: usize = 16;
+
+/// What the backdoor thread hands to the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    /// Call Talos, and report.
+    Begin(Operation, Number),
+    /// Report what becomes of the operation that stands.
+    Join(Operation, Number),
+    /// Report success.
+    Acknowledge(StateChange),
+}
+
+/// The gate as both sides hold it. The lock covers a few assignments and no call, so the backdoor thread is never kept
+/// waiting by it.
+#[derive(Clone, Debug, Default)]
+struct SharedGate(Arc<Mutex<Gate>>);
+
+impl SharedGate {
+    fn with<T>(&self, action: impl FnOnce(&mut Gate) -> T) -> T {
+        // A gate is valid after every assignment, so a panic elsewhere has not spoiled it.
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes out a hold on fast polling, which lasts until the result is dropped. While an operation is under way the host
+/// may ask again, and waits for the answer.
+#[derive(Clone)]
+pub struct FastPolling(Arc<dyn Fn() -> Box<dyn Send + Sync> + Send + Sync>);
+
+impl FastPolling {
+    /// `hold` gives a guard that ends the hold when it is dropped.
+    pub fn new<G: Send + Sync + 'static>(hold: impl Fn() -> G + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move || Box::new(hold())))
+    }
+
+    fn hold(&self) -> Box<dyn Send + Sync> {
+        (self.0)()
+    }
+}
+
+/// No hold at all.
+impl Default for FastPolling {
+    fn default() -> Self {
+        Self::new(|| ())
+    }
+}
+
+impl fmt::Debug for FastPolling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FastPolling")
+    }
+}
+
+/// Makes the two halves: the feature for the backdoor thread and the worker for tokio. `resumed` is called when the VM
+/// came back from suspend; it must not wait.
+pub fn power<R: Rpci, M: Machine>(
+    rpci: Arc<R>,
+    machine: Arc<M>,
+    mode: RebootMode,
+    fast_polling: FastPolling,
+    resumed: impl FnMut() + Send + 'static,
+) -> (Power, Worker<R, M>) {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let gate = SharedGate::default();
+    (
+        Power::new(gate.clone(), jobs, Box::new(resumed)),
+        Worker::new(gate, queue, rpci, machine, mode, fast_polling),
+    )
+}
+
+#[cfg(test)]
+mod tests;

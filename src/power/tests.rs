@@ -1,0 +1,385 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test code"
+)]
+
+use std::{
+    sync::{
+        Mutex as StdMutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    rpci::{
+        Resend,
+        scripted::{Host, no_channel, refused},
+    },
+    talos::CallError,
+    tclo::{Command, Feature, Reply},
+};
+
+/// A node that answers after a while.
+struct Node {
+    calls: StdMutex<Vec<&'static str>>,
+    takes: StdMutex<Duration>,
+    accepts: StdMutex<bool>,
+}
+
+impl Node {
+    async fn call(&self, name: &'static str) -> Result<String, CallError> {
+        self.calls.lock().unwrap().push(name);
+        let takes = *self.takes.lock().unwrap();
+        sleep(takes).await;
+        if *self.accepts.lock().unwrap() {
+            Ok("actor".into())
+        } else {
+            Err(CallError::Status {
+                method: "machine.MachineService/Shutdown",
+                code: tonic::Code::FailedPrecondition,
+                message: "not supported in container mode".into(),
+            })
+        }
+    }
+}
+
+impl Machine for Node {
+    async fn shutdown(&self, force: bool) -> Result<String, CallError> {
+        self.call(if force { "shutdown force" } else { "shutdown" }).await
+    }
+
+    async fn reboot(&self, mode: RebootMode) -> Result<String, CallError> {
+        self.call(match mode {
+            RebootMode::Default => "reboot",
+            RebootMode::PowerCycle => "reboot powercycle",
+        })
+        .await
+    }
+}
+
+/// Both halves between a scripted host and a scripted node.
+struct Bench {
+    host: Arc<Host>,
+    node: Arc<Node>,
+    feature: Power,
+    holds: Arc<AtomicUsize>,
+    resumed: Arc<AtomicUsize>,
+    shutdown: CancellationToken,
+    worker: JoinHandle<()>,
+}
+
+/// Counts the guards that are alive.
+struct Hold(Arc<AtomicUsize>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the bench owns and awaits the task")]
+fn bench(takes: Duration, accepts: bool) -> Bench {
+    let host = Arc::new(Host::new());
+    let node = Arc::new(Node {
+        calls: StdMutex::default(),
+        takes: StdMutex::new(takes),
+        accepts: StdMutex::new(accepts),
+    });
+    let holds = Arc::new(AtomicUsize::new(0));
+    let resumed = Arc::new(AtomicUsize::new(0));
+    let fast_polling = FastPolling::new({
+        let holds = holds.clone();
+        move || {
+            holds.fetch_add(1, Ordering::SeqCst);
+            Hold(holds.clone())
+        }
+    });
+    let on_resume = {
+        let resumed = resumed.clone();
+        move || {
+            resumed.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let (feature, worker) = power(
+        host.clone(),
+        node.clone(),
+        RebootMode::PowerCycle,
+        fast_polling,
+        on_resume,
+    );
+    let shutdown = CancellationToken::new();
+    Bench {
+        host,
+        node,
+        feature,
+        holds,
+        resumed,
+        worker: tokio::spawn(worker.run(shutdown.clone())),
+        shutdown,
+    }
+}
+
+impl Bench {
+    fn ask(&mut self, change: StateChange) -> Reply {
+        self.feature.handle(&Command::StateChange(change)).unwrap()
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        self.node.calls.lock().unwrap().clone()
+    }
+
+    /// The statuses the host got, as (success, id) in text.
+    fn statuses(&self) -> Vec<String> {
+        let prefix = "tools.os.statechange.status ";
+        let seen = self.host.seen();
+        seen.iter()
+            .filter_map(|seen| Some(seen.text().strip_prefix(prefix)?.to_owned()))
+            .collect()
+    }
+
+    /// The lines in vmware.log.
+    fn lines(&self) -> Vec<String> {
+        let seen = self.host.seen();
+        seen.iter()
+            .filter(|seen| seen.bytes.starts_with(b"log "))
+            .inspect(|seen| assert_eq!(seen.resend, Resend::Never))
+            .map(super::super::rpci::scripted::Seen::text)
+            .collect()
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        self.worker.await.unwrap();
+    }
+}
+
+const BUSY: &str = "State change already in progress";
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_is_answered_called_once_and_reported() {
+    let mut bench = bench(Duration::from_millis(30), true);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(1).await;
+    assert_eq!(bench.calls(), ["shutdown"]);
+    assert_eq!(bench.statuses(), [r"1 1\x00"]);
+    assert_eq!(bench.holds.load(Ordering::SeqCst), 1, "polling stays fast");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reboot_uses_the_mode_of_the_settings() {
+    let mut bench = bench(Duration::ZERO, true);
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
+    bench.host.wait_for(1).await;
+    assert_eq!(bench.calls(), ["reboot powercycle"]);
+    assert_eq!(bench.statuses(), [r"1 2\x00"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn twelve_identical_requests_are_one_call_and_twelve_statuses() {
+    let mut bench = bench(Duration::from_millis(500), true);
+    for _ in 0..6 {
+        assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    }
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
+    bench.host.wait_for(6).await;
+    for _ in 0..6 {
+        assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    }
+    bench.host.wait_for(12).await;
+    assert_eq!(bench.calls(), ["shutdown"]);
+    assert_eq!(bench.statuses(), [r"1 1\x00"; 12]);
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_reported_and_opens_the_gate() {
+    let mut bench = bench(Duration::from_millis(10), false);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(2).await;
+    assert_eq!(bench.statuses(), [r"0 1\x00"]);
+    assert!(
+        bench.lines()[0].contains("not supported in container mode"),
+        "{:?}",
+        bench.lines()
+    );
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(bench.holds.load(Ordering::SeqCst), 0);
+
+    *bench.node.accepts.lock().unwrap() = true;
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.calls(), ["shutdown", "reboot powercycle"]);
+    assert_eq!(bench.statuses(), [r"0 1\x00", r"1 2\x00"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_talos_is_status_0_after_two_seconds_and_still_one_call() {
+    let mut bench = bench(Duration::from_secs(5), true);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(1).await;
+    assert_eq!(bench.statuses(), [r"0 1\x00"]);
+    assert_eq!(bench.host.seen()[0].at, Duration::from_secs(2));
+    // The call goes on: the same request joins it, another one has to wait.
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.statuses(), [r"0 1\x00"; 2]);
+    assert!(bench.lines()[0].contains("accepted late"), "{:?}", bench.lines());
+    // Asked once more, it is known to be accepted.
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(4).await;
+    assert_eq!(bench.statuses().last().unwrap(), r"1 1\x00");
+    assert_eq!(bench.calls(), ["shutdown"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_goes_to_vmware_log_only() {
+    let mut bench = bench(Duration::from_secs(5), false);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(2).await;
+    assert_eq!(bench.statuses(), [r"0 1\x00"]);
+    assert_eq!(bench.host.seen()[1].at, Duration::from_secs(5));
+    assert!(bench.lines()[0].contains("failed"), "{:?}", bench.lines());
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_talos_that_never_answers_does_not_keep_the_gate_shut() {
+    let mut bench = bench(Duration::from_secs(1_000_000), true);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(2).await;
+    assert!(
+        bench.lines()[0].contains("no answer within 60s"),
+        "{:?}",
+        bench.lines()
+    );
+    *bench.node.takes.lock().unwrap() = Duration::ZERO;
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.statuses(), [r"0 1\x00", r"1 2\x00"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_operation_stands_through_a_reset_and_ends_after_a_quarter_of_an_hour() {
+    let mut bench = bench(Duration::ZERO, true);
+    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
+    bench.host.wait_for(1).await;
+    bench.feature.on_reset();
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
+    sleep(Duration::from_secs(15 * 60 - 1)).await;
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
+    bench.host.wait_for(2).await;
+    assert!(bench.lines()[0].contains("still not done"), "{:?}", bench.lines());
+    assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.calls(), ["shutdown", "reboot powercycle"]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_are_acknowledged_at_once() {
+    let mut bench = bench(Duration::from_secs(5), true);
+    // Even while Talos hangs in another call.
+    bench.ask(StateChange::Halt);
+    for change in [StateChange::PowerOn, StateChange::Suspend, StateChange::Resume] {
+        assert_eq!(bench.ask(change), Reply::ok());
+    }
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.statuses(), [r"1 3\x00", r"1 5\x00", r"1 4\x00"]);
+    assert_eq!(bench.host.seen()[2].at, Duration::ZERO);
+    assert_eq!(bench.resumed.load(Ordering::SeqCst), 1);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_survives_a_broken_channel() {
+    let mut bench = bench(Duration::ZERO, true);
+    let mut left = 2;
+    bench.host.answer(move |_| {
+        if left == 0 {
+            return Ok(Vec::new());
+        }
+        left -= 1;
+        no_channel()
+    });
+    bench.ask(StateChange::PowerOn);
+    bench.host.wait_for(3).await;
+    assert_eq!(bench.statuses(), [r"1 3\x00"; 3]);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.host.seen().len(), 3, "taken, and not sent again");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_status_is_not_repeated() {
+    let mut bench = bench(Duration::ZERO, true);
+    bench.host.answer(|_| refused("Unknown command"));
+    bench.ask(StateChange::PowerOn);
+    bench.host.wait_for(1).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.host.seen().len(), 1);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_refused_and_costs_no_memory() {
+    let mut bench = bench(Duration::ZERO, true);
+    bench.host.set_latency(Duration::from_secs(1));
+    let mut refused = 0;
+    for round in 0..1000 {
+        if bench.ask(StateChange::Suspend) != Reply::ok() {
+            refused += 1;
+        }
+        if round % 10 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(refused > 900, "{refused}");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_worker_the_gate_opens_again() {
+    let mut bench = bench(Duration::ZERO, true);
+    bench.shutdown.cancel();
+    (&mut bench.worker).await.unwrap();
+    let failed = Reply::Error("State change could not be started".into());
+    assert_eq!(bench.ask(StateChange::Halt), failed);
+    assert_eq!(bench.ask(StateChange::Reboot), failed);
+    assert!(bench.calls().is_empty());
+}
+
+#[test]
+fn capabilities_end_with_a_space() {
+    let host = Arc::new(Host::new());
+    let node = Arc::new(Node {
+        calls: StdMutex::default(),
+        takes: StdMutex::default(),
+        accepts: StdMutex::new(true),
+    });
+    let (mut feature, _worker) = power(host, node, RebootMode::Default, FastPolling::default(), || ());
+    let requests = feature.capabilities();
+    let bytes: Vec<&[u8]> = requests.iter().map(crate::rpci::Request::bytes).collect();
+    assert_eq!(
+        bytes,
+        [
+            b"tools.capability.statechange ".as_slice(),
+            b"tools.capability.softpowerop_retry "
+        ]
+    );
+    assert_eq!(feature.handle(&Command::Ping), None);
+}
