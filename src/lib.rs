@@ -13,8 +13,10 @@
 //! Arrows point one way: features → `rpci`, `tclo`, `talos` → `message` → `backdoor`; `talos` and `backdoor` never see
 //! each other. `docs/architecture.md` has the whole map.
 
+pub mod app;
 pub mod arguments;
 pub mod backdoor;
+pub mod command;
 pub mod config;
 pub mod dispatch;
 pub mod guestinfo;
@@ -27,3 +29,4 @@ pub mod supervisor;
 pub mod talos;
 pub mod tclo;
 pub mod vix;
+pub mod watchdog;

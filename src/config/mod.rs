@@ -20,7 +20,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::setting::{HostnameMode, LogFormat, LogLevel};
+pub use self::setting::{LogFormat, LogLevel};
+use crate::guestinfo::HostnameMode;
 
 /// Where the optional file is looked for.
 pub const DEFAULT_FILE: &str = "/etc/talos-vmtoolsd/config.yaml";

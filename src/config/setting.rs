@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::Settings;
+use crate::guestinfo::HostnameMode;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,6 @@ pub enum LogFormat {
     Text,
     /// The journal's native protocol.
     Journald,
-}
-
-/// Which form of the node's name is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostnameMode {
-    /// The Kubernetes node name where it is this host's name, else the short name.
-    Auto,
-    /// Name and domain.
-    Fqdn,
-    /// The name alone.
-    Short,
 }
 
 /// One setting.

@@ -36,7 +36,7 @@ pub use self::{
     name::{HostnameMode, NameError},
     nic::{Address, Cut, Dns, MacAddr, Message, Nic, NicInfo, Origin, Route, Status},
     os::{Kernel, OsNames},
-    policy::{Decision, Note, Policy, Selection},
+    policy::{Decision, Note, Policy, Selection, reported_links},
     publisher::Publisher,
-    render::{Entry, Value, render},
+    render::{Entry, Value, identity, render},
 };

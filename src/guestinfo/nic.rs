@@ -169,6 +169,45 @@ pub struct NicInfo {
     pub dns: Option<Dns>,
 }
 
+/// For people, one line an item.
+impl fmt::Display for NicInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for nic in &self.nics {
+            write!(f, "adapter {}:", nic.mac)?;
+            for address in &nic.addresses {
+                write!(f, " {}", address.prefix)?;
+            }
+            writeln!(f)?;
+        }
+        for route in &self.routes {
+            write!(f, "route {}", route.destination)?;
+            if let Some(hop) = route.next_hop {
+                write!(f, " via {hop}")?;
+            }
+            if let Some(nic) = self.nics.get(route.nic) {
+                write!(f, " on {}", nic.mac)?;
+            }
+            writeln!(f, " metric {}", route.metric)?;
+        }
+        if let Some(Dns {
+            host,
+            domain,
+            servers,
+            search,
+        }) = &self.dns
+        {
+            let name = [host, domain].map(|part| part.as_deref().unwrap_or("-"));
+            let servers: Vec<String> = servers.iter().map(IpAddr::to_string).collect();
+            writeln!(
+                f,
+                "dns host {} domain {} servers {servers:?} search {search:?}",
+                name[0], name[1]
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// How much of a record did not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {

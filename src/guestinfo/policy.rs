@@ -223,6 +223,14 @@ fn adapters_of<'a>(
     carriers
 }
 
+/// The links whose addresses are reported: what the watch of addresses asks Talos for.
+pub fn reported_links(links: &BTreeMap<String, LinkStatus>) -> BTreeSet<String> {
+    let reported = links
+        .iter()
+        .filter(|(_, link)| link.is_physical() && mac(link).is_some());
+    reported.map(|(name, _)| name.clone()).collect()
+}
+
 /// The address the hypervisor knows the adapter by. A driver may tell a burnt-in address that is none.
 fn mac(link: &LinkStatus) -> Option<MacAddr> {
     [&link.permanent_addr, &link.hardware_addr]

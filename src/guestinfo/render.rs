@@ -56,15 +56,31 @@ impl Facts {
     ) -> Self {
         Self {
             network: policy.select(snapshot, note),
-            name: snapshot
-                .hostname
-                .value()
-                .map(|status| name::reported(status, None, policy.hostname)),
-            os: kernel
-                .zip(snapshot.version.value())
-                .and_then(|(kernel, version)| OsNames::new(version, kernel)),
+            name: host_name(snapshot, policy),
+            os: os_names(snapshot, kernel),
         }
     }
+}
+
+fn host_name(snapshot: &Snapshot, policy: &Policy) -> Option<Result<String, NameError>> {
+    let status = snapshot.hostname.value()?;
+    Some(name::reported(status, None, policy.hostname))
+}
+
+fn os_names(snapshot: &Snapshot, kernel: Option<&Kernel>) -> Option<OsNames> {
+    OsNames::new(snapshot.version.value()?, kernel?)
+}
+
+/// Name and operating system of the node, as far as they are known.
+pub fn identity(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    kernel: Option<&Kernel>,
+) -> (Option<String>, Option<OsNames>) {
+    (
+        host_name(snapshot, policy).and_then(Result::ok),
+        os_names(snapshot, kernel),
+    )
 }
 
 /// Everything that would be published for `snapshot`, in the order of publication.

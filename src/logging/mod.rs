@@ -42,7 +42,8 @@ pub enum LoggingError {
     Thread(#[from] std::io::Error),
 }
 
-/// Keeps the log alive; [`Log::flush`] before the process ends.
+/// The running log; [`Log::flush`] before the process ends.
+#[derive(Clone)]
 pub struct Log {
     writer: Option<Writer>,
 }
@@ -103,8 +104,8 @@ pub fn init_for_command(level: LogLevel) -> Result<(), LoggingError> {
 
 fn to_stdout(style: Style, filter: LevelFilter) -> Result<Log, LoggingError> {
     let writer = Writer::start(std::io::stdout(), style)?;
-    let sender = writer.sender();
-    install(Lines::new(style, move |line| sender.send(line)), filter)?;
+    let sink = writer.clone();
+    install(Lines::new(style, move |line| sink.send(line)), filter)?;
     Ok(Log { writer: Some(writer) })
 }
 

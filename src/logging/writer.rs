@@ -21,26 +21,11 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-/// The running thread. It ends when this and every [`Sender`] are gone.
-pub(super) struct Writer {
-    sender: Sender,
-}
-
-/// Hands lines over without ever waiting.
+/// Hands lines over to the thread, which ends when every clone of this is gone.
 #[derive(Clone)]
-pub(super) struct Sender {
+pub(super) struct Writer {
     queue: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
-}
-
-impl Sender {
-    pub(super) fn send(&self, line: String) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(Item::Line(line))
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Writer {
@@ -52,20 +37,21 @@ impl Writer {
             .name("log".into())
             .stack_size(64 * 1024)
             .spawn(move || run(output, &items, &seen, style))?;
-        Ok(Self {
-            sender: Sender { queue, dropped },
-        })
+        Ok(Self { queue, dropped })
     }
 
-    pub(super) fn sender(&self) -> Sender {
-        self.sender.clone()
+    /// Never waits.
+    pub(super) fn send(&self, line: String) {
+        if self.queue.try_send(Item::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn flush(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         let (done, wait) = sync_channel(1);
         let mut item = Item::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.sender.queue.try_send(item) {
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
             if Instant::now() >= end {
                 return;
             }
@@ -132,10 +118,9 @@ mod tests {
             written: Arc::default(),
         };
         let writer = Writer::start(gate.clone(), Style::Json).unwrap();
-        let sender = writer.sender();
         let closed = gate.open.lock().unwrap();
         for n in 0..1000 {
-            sender.send(format!("{n}\n"));
+            writer.send(format!("{n}\n"));
         }
         writer.flush(Duration::from_millis(1));
         drop(closed);

@@ -78,6 +78,11 @@ impl Feature for Power {
         ]
     }
 
+    /// While an operation stands the host may ask again, and waits for the answer.
+    fn wants_fast_polling(&self) -> bool {
+        self.gate.with(|gate| gate.stands())
+    }
+
     fn handle(&mut self, command: &Command<'_>) -> Option<Reply> {
         let Command::StateChange(change) = command else {
             return None;

@@ -81,6 +81,11 @@ impl Gate {
         }
     }
 
+    /// Whether an operation was begun and has not ended.
+    pub fn stands(&self) -> bool {
+        self.state != State::Idle
+    }
+
     /// Talos carries `number` out.
     pub fn accepted(&mut self, number: Number) {
         if let (State::UnderWay(operation), true) = (self.state, number == self.number) {

@@ -20,10 +20,7 @@ mod feature;
 mod gate;
 mod worker;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -64,49 +61,19 @@ impl SharedGate {
     }
 }
 
-/// Takes out a hold on fast polling, which lasts until the result is dropped. While an operation is under way the host
-/// may ask again, and waits for the answer.
-#[derive(Clone)]
-pub struct FastPolling(Arc<dyn Fn() -> Box<dyn Send + Sync> + Send + Sync>);
-
-impl FastPolling {
-    /// `hold` gives a guard that ends the hold when it is dropped.
-    pub fn new<G: Send + Sync + 'static>(hold: impl Fn() -> G + Send + Sync + 'static) -> Self {
-        Self(Arc::new(move || Box::new(hold())))
-    }
-
-    fn hold(&self) -> Box<dyn Send + Sync> {
-        (self.0)()
-    }
-}
-
-/// No hold at all.
-impl Default for FastPolling {
-    fn default() -> Self {
-        Self::new(|| ())
-    }
-}
-
-impl fmt::Debug for FastPolling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FastPolling")
-    }
-}
-
 /// Makes the two halves: the feature for the backdoor thread and the worker for tokio. `resumed` is called when the VM
 /// came back from suspend; it must not wait.
 pub fn power<R: Rpci, M: Machine>(
     rpci: Arc<R>,
     machine: Arc<M>,
     mode: RebootMode,
-    fast_polling: FastPolling,
     resumed: impl FnMut() + Send + 'static,
 ) -> (Power, Worker<R, M>) {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let gate = SharedGate::default();
     (
         Power::new(gate.clone(), jobs, Box::new(resumed)),
-        Worker::new(gate, queue, rpci, machine, mode, fast_polling),
+        Worker::new(gate, queue, rpci, machine, mode),
     )
 }
 

@@ -70,19 +70,9 @@ struct Bench {
     host: Arc<Host>,
     node: Arc<Node>,
     feature: Power,
-    holds: Arc<AtomicUsize>,
     resumed: Arc<AtomicUsize>,
     shutdown: CancellationToken,
     worker: JoinHandle<()>,
-}
-
-/// Counts the guards that are alive.
-struct Hold(Arc<AtomicUsize>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the bench owns and awaits the task")]
@@ -93,34 +83,19 @@ fn bench(takes: Duration, accepts: bool) -> Bench {
         takes: StdMutex::new(takes),
         accepts: StdMutex::new(accepts),
     });
-    let holds = Arc::new(AtomicUsize::new(0));
     let resumed = Arc::new(AtomicUsize::new(0));
-    let fast_polling = FastPolling::new({
-        let holds = holds.clone();
-        move || {
-            holds.fetch_add(1, Ordering::SeqCst);
-            Hold(holds.clone())
-        }
-    });
     let on_resume = {
         let resumed = resumed.clone();
         move || {
             resumed.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let (feature, worker) = power(
-        host.clone(),
-        node.clone(),
-        RebootMode::PowerCycle,
-        fast_polling,
-        on_resume,
-    );
+    let (feature, worker) = power(host.clone(), node.clone(), RebootMode::PowerCycle, on_resume);
     let shutdown = CancellationToken::new();
     Bench {
         host,
         node,
         feature,
-        holds,
         resumed,
         worker: tokio::spawn(worker.run(shutdown.clone())),
         shutdown,
@@ -170,7 +145,7 @@ async fn a_shutdown_is_answered_called_once_and_reported() {
     bench.host.wait_for(1).await;
     assert_eq!(bench.calls(), ["shutdown"]);
     assert_eq!(bench.statuses(), [r"1 1\x00"]);
-    assert_eq!(bench.holds.load(Ordering::SeqCst), 1, "polling stays fast");
+    assert!(bench.feature.wants_fast_polling());
     bench.end().await;
 }
 
@@ -214,7 +189,7 @@ async fn a_refusal_is_reported_and_opens_the_gate() {
         bench.lines()
     );
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(bench.holds.load(Ordering::SeqCst), 0);
+    assert!(!bench.feature.wants_fast_polling());
 
     *bench.node.accepts.lock().unwrap() = true;
     assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
@@ -371,7 +346,7 @@ fn capabilities_end_with_a_space() {
         takes: StdMutex::default(),
         accepts: StdMutex::new(true),
     });
-    let (mut feature, _worker) = power(host, node, RebootMode::Default, FastPolling::default(), || ());
+    let (mut feature, _worker) = power(host, node, RebootMode::Default, || ());
     let requests = feature.capabilities();
     let bytes: Vec<&[u8]> = requests.iter().map(crate::rpci::Request::bytes).collect();
     assert_eq!(

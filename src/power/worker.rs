@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    FastPolling, Job, SharedGate,
+    Job, SharedGate,
     gate::{Number, Operation},
 };
 use crate::{
@@ -69,7 +69,6 @@ pub struct Worker<R, M> {
     rpci: Arc<R>,
     machine: Arc<M>,
     mode: RebootMode,
-    fast_polling: FastPolling,
     tasks: JoinSet<()>,
     /// The operation that stands, or stood last, for requests that join it.
     outcome: Option<(Number, watch::Receiver<Outcome>)>,
@@ -82,7 +81,6 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
         rpci: Arc<R>,
         machine: Arc<M>,
         mode: RebootMode,
-        fast_polling: FastPolling,
     ) -> Self {
         Self {
             gate,
@@ -90,7 +88,6 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
             rpci,
             machine,
             mode,
-            fast_polling,
             tasks: JoinSet::new(),
             outcome: None,
         }
@@ -132,11 +129,7 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
                     machine: self.machine.clone(),
                     mode: self.mode,
                 };
-                let hold = self.fast_polling.hold();
-                self.tasks.spawn(async move {
-                    call.run(sender).await;
-                    drop(hold);
-                });
+                self.tasks.spawn(call.run(sender));
                 self.tasks
                     .spawn(report_outcome(self.rpci.clone(), operation, outcome));
             }

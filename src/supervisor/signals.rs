@@ -2,8 +2,8 @@
 
 use std::{
     cell::Cell,
-    os::fd::{AsFd, AsRawFd, RawFd},
-    time::Duration,
+    os::fd::AsFd,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -17,6 +17,7 @@ use nix::{
 
 /// A set of blocked signals and the descriptor that gives them.
 pub(super) struct Signals {
+    set: SigSet,
     fd: SignalFd,
     stop_asked: Cell<bool>,
 }
@@ -31,6 +32,7 @@ impl Signals {
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self {
+            set,
             fd,
             stop_asked: Cell::new(false),
         })
@@ -88,31 +90,28 @@ impl StopSignals {
         Signals::block(&[Signal::SIGTERM, Signal::SIGINT]).map(Self)
     }
 
-    /// Waits without limit for a request to stop.
+    /// Waits for a request to stop, at most `timeout` (none: without limit).
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn wait(&self) -> Result<Signal, Errno> {
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Signal>, Errno> {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            if let Some(signal) = self.0.next(None)? {
-                return Ok(signal);
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            match self.0.next(left)? {
+                None if left.is_none_or(|left| !left.is_zero()) => {}
+                outcome => return Ok(outcome),
             }
         }
     }
 
-    /// A request that has come already.
+    /// Lets the signals through to handlers again, on this thread.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn pending(&self) -> Result<Option<Signal>, Errno> {
-        self.0.pending()
-    }
-}
-
-impl AsRawFd for StopSignals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.fd.as_raw_fd()
+    pub fn unblock(&self) -> Result<(), Errno> {
+        self.0.set.thread_unblock()
     }
 }

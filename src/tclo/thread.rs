@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  prepare() ──> Client (for the features)
-//!          └──> Prepared::start(port, features) ──> Running: events, counters, stop
+//!          └──> Prepared::start(port, features) ──> Running: counters, stop; and events
 //! ```
 
 use std::{
@@ -56,14 +56,14 @@ pub fn prepare() -> io::Result<(Client, Prepared)> {
 }
 
 impl Prepared {
-    /// Starts the thread. `port` is called on it, for a port never leaves its thread; `poll_max` is the longest pause
+    /// Starts the thread, and gives with it what happens to the connection. `port` is called on it, for a port never leaves its thread; `poll_max` is the longest pause
     /// between two polls, brought into 10 ms to 1 s.
     pub fn start<H: Hypercall>(
         self,
         port: impl FnOnce() -> H + Send + 'static,
         poll_max: Duration,
         features: Vec<Box<dyn Feature>>,
-    ) -> io::Result<Running> {
+    ) -> io::Result<(Running, mpsc::Receiver<Event>)> {
         let now = Instant::now();
         self.spawn(port, Pace::new(poll_max, now), features, now)
     }
@@ -74,14 +74,13 @@ impl Prepared {
         pace: Pace,
         features: Vec<Box<dyn Feature>>,
         now: Instant,
-    ) -> io::Result<Running> {
+    ) -> io::Result<(Running, mpsc::Receiver<Event>)> {
         let Self { waker, calls } = self;
         let (sender, events) = Events::new();
         let counters = Arc::new(Counters::new(now));
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
         let running = Running {
-            events,
             counters: counters.clone(),
             stop: stop.clone(),
             waker: waker.clone(),
@@ -99,15 +98,13 @@ impl Prepared {
             // Nobody need be waiting.
             let _ = end.send(());
         })?;
-        Ok(running)
+        Ok((running, events))
     }
 }
 
 /// The running thread. Dropping it leaves the thread running; the process's end ends it.
 #[derive(Debug)]
 pub struct Running {
-    /// What happens to the connection.
-    pub events: mpsc::Receiver<Event>,
     counters: Arc<Counters>,
     stop: Arc<AtomicBool>,
     waker: Waker,

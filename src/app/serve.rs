@@ -1,0 +1,196 @@
+//! On a VMware guest: the tasks, what joins them, and their end.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::{
+    backdoor::{Port, Presence},
+    config::Settings,
+    guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher},
+    logging::Log,
+    power::power,
+    supervisor::StopSignals,
+    talos::{self, RebootMode, Snapshot},
+    tclo::{
+        Event, Feature,
+        thread::{self, Running},
+    },
+    vix::{ToolsState, Vix},
+    watchdog,
+};
+
+/// How long the tasks may take to end once they were told to. With the farewell to the host (200 ms) and the last log
+/// lines (100 ms) it stays below the second after which an administrator looks again.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Serves until a stop is asked for.
+pub(super) fn serve(
+    settings: &Settings,
+    presence: Presence,
+    stop: &StopSignals,
+    log: &Log,
+) -> anyhow::Result<()> {
+    // One thread: there is nothing to compute, and each further worker costs memory.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start tokio")?;
+    let outcome = runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        let shutdown = CancellationToken::new();
+        let backdoor = start(settings, presence, &mut tasks, &shutdown)?;
+        let _watchdog = watchdog::start(backdoor.counters(), log, &mut tasks, &shutdown)?;
+
+        let cause = tokio::select! {
+            signal = stop_asked(stop) => signal.map(|signal| info!(signal = signal.as_str(), "told to stop")),
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(()) => Err(anyhow::anyhow!("a task ended on its own")),
+                Err(err) => Err(anyhow::Error::new(err).context("a task failed")),
+            },
+        };
+        end(backdoor, tasks, &shutdown).await;
+        cause
+    });
+    // Nothing is left that could be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Starts everything. Arrows: snapshot → publisher → host; host → features → workers → Talos.
+fn start(
+    settings: &Settings,
+    presence: Presence,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Running> {
+    let policy = Policy {
+        hostname: settings.hostname,
+    };
+    let kernel = Kernel::running();
+    let (rpci, backdoor) = thread::prepare().context("cannot make an eventfd")?;
+    let rpci = Arc::new(rpci);
+
+    let (snapshots, client) = talos::spawn(
+        talos::Settings::new(&settings.talos_socket),
+        Arc::new(guestinfo::reported_links),
+        tasks,
+        shutdown.clone(),
+    );
+
+    let control = Control::default();
+    let publisher = Publisher::new(
+        Arc::clone(&rpci),
+        snapshots.clone(),
+        &control,
+        policy,
+        kernel.clone(),
+    );
+    tasks.spawn(
+        publisher
+            .run(shutdown.clone())
+            .instrument(info_span!("guestinfo")),
+    );
+
+    let resumed = control.clone();
+    let (power, worker) = power(
+        Arc::clone(&rpci),
+        Arc::new(client),
+        RebootMode::Default,
+        move || resumed.forget(),
+    );
+    tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
+
+    let (state, tools_state) = watch::channel(ToolsState::default());
+    let describe = describe(snapshots, policy, kernel, state, shutdown.clone());
+    tasks.spawn(describe.instrument(info_span!("vix")));
+
+    let features: Vec<Box<dyn Feature>> = vec![
+        Box::new(GuestInfo::new(control)),
+        Box::new(power),
+        Box::new(Vix::new(tools_state)),
+    ];
+    let (running, events) = backdoor
+        .start(move || Port::new(presence), settings.poll_max, features)
+        .context("cannot start the backdoor thread")?;
+    tasks.spawn(report(events, shutdown.clone()).instrument(info_span!("host")));
+    Ok(running)
+}
+
+/// Keeps what VIX tells about the tools in step with the snapshot.
+async fn describe(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    policy: Policy,
+    kernel: Option<Kernel>,
+    state: watch::Sender<ToolsState>,
+    shutdown: CancellationToken,
+) {
+    let follow = async {
+        // The sender lives as long as the task that follows Talos.
+        while snapshots.changed().await.is_ok() {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            let (name, os) = guestinfo::identity(&snapshot, &policy, kernel.as_ref());
+            state.send_if_modified(|state| {
+                let fresh = ToolsState {
+                    host_name: name,
+                    os_short_name: os.as_ref().map(|os| os.short.clone()),
+                    os_full_name: os.map(|os| os.full),
+                    ..state.clone()
+                };
+                let changed = *state != fresh;
+                *state = fresh;
+                changed
+            });
+        }
+    };
+    shutdown.run_until_cancelled(follow).await;
+}
+
+/// Tells the log what happens to the connection; outages are told by the pump itself.
+async fn report(mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
+    let follow = async {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Registered => info!("registered with the host"),
+                Event::Connected | Event::Lost { .. } | Event::Reset => {
+                    debug!(?event, "the connection changed")
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(follow).await;
+}
+
+/// Returns when a stop is asked for.
+async fn stop_asked(stop: &StopSignals) -> anyhow::Result<Signal> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    // The handlers are in place: a request that came during the start reaches them now.
+    stop.unblock().context("cannot unblock signals")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(Signal::SIGTERM),
+        _ = interrupt.recv() => Ok(Signal::SIGINT),
+    }
+}
+
+/// Lets the tasks end, then takes leave of the host.
+async fn end(backdoor: Running, mut tasks: JoinSet<()>, shutdown: &CancellationToken) {
+    shutdown.cancel();
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if timeout(GRACE, drained).await.is_err() {
+        warn!(left = tasks.len(), grace = ?GRACE, "tasks are still running and are dropped");
+    }
+    if !backdoor.stop().await {
+        warn!("the farewell to the host did not end in time");
+    }
+}
