@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_cut_to_32_bits() {
+    fn row_15_outputs_are_cut_to_32_bits() {
         assert_eq!(low_half(0xDEAD_BEEF_0001_0000), 0x0001_0000);
         assert_eq!(low_half(u64::MAX), u32::MAX);
     }

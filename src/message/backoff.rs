@@ -3,8 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Pause before the second reopening, and the least time between two losses for which a reopening is tried at once.
+/// Pause before the second reopening.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Two failures within this time are one trouble: no attempt at once for the second. Longer than the first pause with its
+/// jitter, or a channel that never lasts would get one every time.
+const FLAPPING: Duration = Duration::from_secs(2);
 
 /// The longest pause, before jitter.
 const LAST_PAUSE: Duration = Duration::from_secs(10);
@@ -42,7 +46,7 @@ impl Backoff {
     pub fn failed(&mut self, now: Instant) -> bool {
         let flapping = self
             .last_failure
-            .is_some_and(|last| now.saturating_duration_since(last) < FIRST_PAUSE);
+            .is_some_and(|last| now.saturating_duration_since(last) < FLAPPING);
         self.last_failure = Some(now);
         if let Some(outage) = &mut self.outage {
             outage.due = now + outage.pause.mul_f64(factor(&mut self.random));

@@ -7,11 +7,12 @@
 use std::time::Instant;
 
 use thiserror::Error;
-use tracing::{info, trace, warn};
+use tracing::trace;
 
 use super::{MAX_REPLY, MAX_REQUEST, Reply, Request, Resend, RpciError};
 use crate::{
     backdoor::Hypercall,
+    limited,
     message::{Backoff, Channel, ChannelError, Protocol},
 };
 
@@ -62,13 +63,13 @@ impl Connection {
         match outcome {
             Ok(answer) => {
                 if let Some(outage) = self.backoff.succeeded(now) {
-                    info!(feature = "rpci", ?outage, "the RPCI channel works again");
+                    limited!(info, feature = "rpci", ?outage, "the RPCI channel works again");
                 }
                 answer.map_err(|text| RpciError::Refused { command, text })
             }
             Err(failure) => {
                 if failure.is_outage() && self.backoff.failed(now) {
-                    warn!(feature = "rpci", err = %failure, "the RPCI channel does not work");
+                    limited!(warn, feature = "rpci", err = %failure, "the RPCI channel does not work");
                 }
                 Err(match failure {
                     Failure::Malformed(length) => RpciError::Malformed { command, length },

@@ -1,0 +1,127 @@
+//! What the channel writes into the log: one line when an outage begins, one when it ends, and never a flood.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
+#[path = "dialogue/host.rs"]
+mod host;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+
+use host::{At, Bench, Host};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// The lines of level info and above that `action` wrote.
+fn logged(action: impl FnOnce()) -> Vec<String> {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(LevelFilter::INFO)
+        .with_writer(lines.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, action);
+    let bytes = lines.0.lock().unwrap();
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn an_outage_has_two_lines_and_the_second_has_its_length() {
+    let lines = logged(|| {
+        let mut bench = Bench::new(Host::asks(&["reset"]));
+        bench.run(10 * SECOND);
+        bench.host().forget();
+        bench.host().fault = Box::new(|at, _| (at == At::Open).then_some(0));
+        bench.run(3600 * SECOND);
+        bench.host().fault = Box::new(|_, _| None);
+        bench.run(30 * SECOND);
+    });
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("no channel to the host"),
+        "{lines:#?}"
+    );
+    assert!(lines[0].contains("SENDSIZE answered 0x0000"), "{lines:#?}");
+    assert!(
+        lines[1].contains("INFO") && lines[1].contains("outage=36"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn row_30_what_the_host_triggers_is_limited() {
+    let lines = logged(|| {
+        for endless in [
+            "no such command",
+            " ",
+            "Set_Option x",
+            "reset",
+            "Capabilities_Register",
+        ] {
+            let mut bench = Bench::new(Host::asks_for_ever(endless));
+            for _ in 0..20_000 {
+                bench.step();
+            }
+            assert_eq!(bench.host().seen().reply_count, 19_999, "{endless}");
+        }
+    });
+    assert!(!lines.is_empty());
+    assert!(lines.len() < 50, "{} lines: {lines:#?}", lines.len());
+    assert!(lines.iter().all(|line| line.len() < 300), "{lines:#?}");
+}
+
+#[test]
+fn a_refused_capability_is_named_once() {
+    let lines = logged(|| {
+        let mut host = Host::default();
+        host.respond = Box::new(|_| b"0 Unknown command".to_vec());
+        let mut bench = Bench::new(host);
+        for _ in 0..10 {
+            bench.host().ask("reset");
+            bench.host().ask("Capabilities_Register");
+            bench.run(SECOND);
+        }
+    });
+    let versions: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("tools.set.versiontype"))
+        .collect();
+    assert_eq!(versions.len(), 1, "{lines:#?}");
+    // Announcement, two forms of the version, and info-set.
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+}
