@@ -18,7 +18,7 @@ use crate::{
     config::Settings,
     guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher},
     logging::Log,
-    power::power,
+    power,
     supervisor::StopSignals,
     talos::{self, RebootMode, Snapshot},
     tclo::{
@@ -103,7 +103,7 @@ fn start(
     );
 
     let resumed = control.clone();
-    let (power, worker) = power(
+    let (power, worker) = power::pair(
         Arc::clone(&rpci),
         Arc::new(client),
         RebootMode::Default,

@@ -25,6 +25,7 @@ mod policy;
 mod publisher;
 mod render;
 mod route;
+mod schedule;
 mod uptime;
 mod xdr;
 

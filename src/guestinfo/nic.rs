@@ -311,6 +311,7 @@ impl Dns {
 /// How many addresses of each adapter fit into `room` bytes, at most `limit` of one.
 fn share(nics: &[Nic], limit: usize, mut room: usize) -> Vec<usize> {
     let mut quotas = vec![0; nics.len()];
+    let mut writer = Writer::default();
     for position in 0..limit {
         let mut listed = false;
         for (nic, quota) in nics.iter().zip(&mut quotas) {
@@ -318,9 +319,9 @@ fn share(nics: &[Nic], limit: usize, mut room: usize) -> Vec<usize> {
                 continue;
             };
             listed = true;
-            let mut writer = Writer::default();
+            let before = writer.len();
             write_address(&mut writer, address);
-            match room.checked_sub(writer.len()) {
+            match room.checked_sub(writer.len() - before) {
                 Some(rest) => room = rest,
                 None => return quotas,
             }

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, field, info, warn};
 
 use super::{
     control::{Control, Wants},
@@ -30,6 +30,7 @@ use super::{
     os::{Kernel, OsNames},
     policy::Policy,
     render::Facts,
+    schedule::Schedule,
     uptime,
 };
 use crate::{
@@ -37,25 +38,6 @@ use crate::{
     talos::Snapshot,
 };
 
-/// What follows a change within this time goes into one message.
-const QUIET: Duration = Duration::from_millis(100);
-/// The same after a change that did not concern the host: bounds the work under a flood of them.
-const QUIET_UNSENT: Duration = Duration::from_millis(10);
-/// How long the first NIC record waits for routes and node addresses, so that it is not sent with one address first and
-/// then with another.
-const SETTLE: Duration = Duration::from_millis(300);
-/// Uptime, as often as open-vm-tools sends it (guestinfo.md 1.4).
-const UPTIME: Duration = Duration::from_secs(30);
-/// Share by which the uptime's period varies.
-const UPTIME_JITTER: f64 = 0.1;
-/// Everything again, in case the host has lost it without a `reset`.
-const RESEND: Duration = Duration::from_secs(600);
-/// Share by which that varies, so that the nodes of a cluster do not do it together.
-const RESEND_JITTER: f64 = 0.2;
-/// Pauses after a message without answer: the first, doubled up to the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-const RETRY_JITTER: f64 = 0.2;
 /// Changes are logged at info level no more often than this.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -76,27 +58,6 @@ enum Answer {
     Garbled,
 }
 
-/// When what is due.
-#[derive(Debug)]
-struct Schedule {
-    /// A pass for a change or a `reset`.
-    change: Option<Instant>,
-    uptime: Instant,
-    resend: Instant,
-    /// Changes wait until then.
-    quiet: Instant,
-    /// A `reset` waits until then.
-    calm: Instant,
-    /// Everything but a `reset` waits until then.
-    blocked: Instant,
-    /// The last pause of a series.
-    backoff: Option<Duration>,
-    /// The first NIC record waits until then at most.
-    settle: Option<Instant>,
-    /// No info line before.
-    log: Instant,
-}
-
 /// Publishes snapshots until it is cancelled.
 pub struct Publisher<R> {
     rpci: Arc<R>,
@@ -107,16 +68,15 @@ pub struct Publisher<R> {
     ledger: Ledger,
     /// What of `wants` has been taken into account.
     seen: Wants,
-    /// A `reset` has been noticed and not yet answered by a pass.
-    forgotten: bool,
     /// A key was answered with garbage in this pass.
     garbled: bool,
-    /// Refusals that have been logged and last.
+    /// Refusals that last, with what the host says to them.
     refusals: BTreeMap<Key, String>,
     /// The last cut that has been logged.
     cut: Cut,
     schedule: Schedule,
-    random: fastrand::Rng,
+    /// No info line about a publication before then.
+    log: Instant,
 }
 
 impl<R: Rpci> Publisher<R> {
@@ -137,34 +97,22 @@ impl<R: Rpci> Publisher<R> {
             kernel,
             ledger: Ledger::default(),
             seen: Wants::default(),
-            forgotten: false,
             garbled: false,
             refusals: BTreeMap::new(),
             cut: Cut::default(),
-            schedule: Schedule {
-                change: Some(now),
-                uptime: now,
-                resend: now + RESEND,
-                quiet: now,
-                calm: now,
-                blocked: now,
-                backoff: None,
-                settle: None,
-                log: now,
-            },
-            random: fastrand::Rng::new(),
+            schedule: Schedule::new(now, fastrand::Rng::new()),
+            log: now,
         }
     }
 
     /// Runs until `shutdown`. A request under way is abandoned then; the host keeps what it has.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        self.schedule.resend = Instant::now() + self.varied(RESEND, RESEND_JITTER);
         let publish = async {
             loop {
                 self.wait().await;
-                let started = Instant::now();
-                let outcome = self.pass(started).await;
-                self.plan(started, outcome);
+                let began = Instant::now();
+                let outcome = self.pass(began).await;
+                self.plan(began, outcome);
             }
         };
         shutdown.run_until_cancelled(publish).await;
@@ -175,7 +123,7 @@ impl<R: Rpci> Publisher<R> {
         loop {
             let now = Instant::now();
             self.notice(now);
-            let due = self.due();
+            let due = (!self.seen.suspended).then(|| self.schedule.due());
             if due.is_some_and(|due| due <= now) {
                 return;
             }
@@ -187,7 +135,7 @@ impl<R: Rpci> Publisher<R> {
             };
             tokio::select! {
                 () = changed(&mut self.wants) => {}
-                () = changed(&mut self.snapshots) => self.schedule.change_at(now.max(self.schedule.quiet)),
+                () = changed(&mut self.snapshots) => self.schedule.changed(Instant::now()),
                 () = timer => {}
             }
         }
@@ -198,57 +146,36 @@ impl<R: Rpci> Publisher<R> {
         let wants = *self.wants.borrow_and_update();
         if wants.resets != self.seen.resets {
             self.ledger = Ledger::default();
-            self.forgotten = true;
-            self.schedule.uptime = now.max(self.schedule.calm);
+            self.schedule.reset(now);
         }
         if wants.broadcasts != self.seen.broadcasts {
             self.ledger.resend_one(Key::PrimaryIp);
-            self.forgotten = true;
-        }
-        if self.forgotten {
-            // The host has just spoken, so there is a channel.
-            self.schedule.blocked = now;
-            self.schedule.change_at(now.max(self.schedule.calm));
+            self.schedule.asked(now);
         }
         if self.seen.suspended && !wants.suspended {
-            self.schedule.change_at(now);
+            self.schedule.resumed(now);
         }
         self.seen = wants;
         // One that came during the last pass.
         if self.snapshots.has_changed().unwrap_or(false) {
             self.snapshots.mark_unchanged();
-            self.schedule.change_at(now.max(self.schedule.quiet));
+            self.schedule.changed(Instant::now());
         }
-    }
-
-    /// When the next pass is due; never while suspended.
-    fn due(&self) -> Option<Instant> {
-        if self.seen.suspended {
-            return None;
-        }
-        let timers = self.schedule.uptime.min(self.schedule.resend);
-        let due = self.schedule.change.map_or(timers, |change| change.min(timers));
-        Some(due.max(self.schedule.blocked))
     }
 
     /// Sends what the host lacks.
     async fn pass(&mut self, now: Instant) -> Result<Vec<Key>, Stop> {
-        self.schedule.change = None;
         self.garbled = false;
-        if std::mem::take(&mut self.forgotten) {
-            self.schedule.calm = now + QUIET;
-        }
-        if now >= self.schedule.resend {
+        let resend = self.schedule.begin(now);
+        if resend {
             self.ledger.resend();
-            self.schedule.resend = now + self.varied(RESEND, RESEND_JITTER);
-            self.schedule.uptime = now;
         }
 
         let snapshot = self.snapshots.borrow_and_update().clone();
         let facts = Facts::new(&snapshot, &self.policy, self.kernel.as_ref(), &mut |_| ());
         let mut sent = Vec::new();
         if let Some(network) = &facts.network
-            && self.is_settled(network.settled, now)
+            && self.schedule.may_report_network(network.settled, now)
         {
             self.send_network(&network.record, &mut sent).await?;
             let primary = network.primary.map(|address| address.to_string());
@@ -261,59 +188,27 @@ impl<R: Rpci> Publisher<R> {
         if let Some(names) = &facts.os {
             self.send_os(names, &mut sent).await?;
         }
-        if now >= self.schedule.uptime {
+        if self.schedule.is_uptime_due(now) {
             self.send_uptime().await?;
-            self.schedule.uptime = now + self.varied(UPTIME, UPTIME_JITTER);
+            self.schedule.uptime_told(now);
         }
-        self.log_published(&sent, &facts, now);
+        self.log_published(&sent, &facts, !resend && now >= self.log);
         Ok(sent)
     }
 
     /// Decides about the time until the next pass.
-    fn plan(&mut self, started: Instant, outcome: Result<Vec<Key>, Stop>) {
+    fn plan(&mut self, began: Instant, outcome: Result<Vec<Key>, Stop>) {
         let now = Instant::now();
         match outcome {
-            Ok(sent) => {
-                let quiet = if sent.is_empty() { QUIET_UNSENT } else { QUIET };
-                self.schedule.quiet = started + quiet;
-                if self.garbled {
-                    self.back_off(now);
-                } else if self.schedule.backoff.take().is_some() {
-                    debug!(feature = "guestinfo", "the host answers again");
-                }
-            }
-            Err(Stop::Overtaken) => self.schedule.change_at(now.max(self.schedule.calm)),
+            Ok(_) if self.garbled => self.schedule.back_off(now),
+            Ok(sent) => self.schedule.completed(began, !sent.is_empty()),
+            Err(Stop::Overtaken) => self.schedule.overtaken(now),
             Err(Stop::NoChannel(error)) => {
                 // Whoever owns the channel has said that it is gone.
                 debug!(feature = "guestinfo", err = %error, "publishing waits for the host");
-                self.back_off(now);
+                self.schedule.back_off(now);
             }
         }
-    }
-
-    /// Repeats the pass later, and nothing before.
-    fn back_off(&mut self, now: Instant) {
-        let pause = match self.schedule.backoff {
-            None => RETRY_FIRST,
-            Some(last) => (last * 2).min(RETRY_LONGEST),
-        };
-        self.schedule.backoff = Some(pause);
-        self.schedule.blocked = now + self.varied(pause, RETRY_JITTER);
-        self.schedule.change_at(self.schedule.blocked);
-    }
-
-    /// Whether the NIC record may go out. After the first one it always may.
-    fn is_settled(&mut self, settled: bool, now: Instant) -> bool {
-        let until = *self
-            .schedule
-            .settle
-            .get_or_insert(if settled { now } else { now + SETTLE });
-        if settled || now >= until {
-            self.schedule.settle = Some(now);
-            return true;
-        }
-        self.schedule.change_at(until);
-        false
     }
 
     async fn send_text(&mut self, key: Key, value: &str, sent: &mut Vec<Key>) -> Result<(), Stop> {
@@ -381,6 +276,7 @@ impl<R: Rpci> Publisher<R> {
                 Answer::Refused { text } => {
                     debug!(feature = "guestinfo", text, "the host takes plain OS names only");
                     self.ledger.plain_os_names = true;
+                    self.refusals.remove(&key);
                 }
                 answer => {
                     self.conclude(key, record, answer, sent);
@@ -403,10 +299,14 @@ impl<R: Rpci> Publisher<R> {
     }
 
     async fn ask(&mut self, key: Key, request: Request) -> Result<Answer, Stop> {
-        self.check_overtaken()?;
+        if self.is_reset() || self.wants.borrow().suspended {
+            return Err(Stop::Overtaken);
+        }
         let reply = self.rpci.call(request).await;
         // An answer from before a `reset` says nothing about what the host has now.
-        self.check_overtaken()?;
+        if self.is_reset() {
+            return Err(Stop::Overtaken);
+        }
         match reply {
             Ok(body) => {
                 let text = String::from_utf8_lossy(&body);
@@ -431,12 +331,9 @@ impl<R: Rpci> Publisher<R> {
         }
     }
 
-    fn check_overtaken(&self) -> Result<(), Stop> {
-        let wants = self.wants.borrow();
-        if wants.resets != self.seen.resets || wants.suspended {
-            return Err(Stop::Overtaken);
-        }
-        Ok(())
+    /// Whether there was a `reset` since this pass began.
+    fn is_reset(&self) -> bool {
+        self.wants.borrow().resets != self.seen.resets
     }
 
     /// Remembers what the host made of a value; says so when a refusal begins or ends.
@@ -445,55 +342,61 @@ impl<R: Rpci> Publisher<R> {
             Answer::Accepted => {
                 self.ledger.accepted(key, identity);
                 sent.push(key);
-                if self.refusals.remove(&key).is_some() {
-                    info!(feature = "guestinfo", key = key.name(), "the host takes it again");
+                if self.refusals.remove(&key).is_some() && self.refusals.is_empty() {
+                    info!(feature = "guestinfo", "the host takes everything again");
                 }
             }
             Answer::Refused { text } => {
-                let permanent = ledger::is_permanent(&text);
-                self.ledger.refused(key, identity, permanent);
-                let text: String = text.escape_debug().take(200).collect();
-                if self.refusals.get(&key) != Some(&text) {
-                    warn!(
-                        feature = "guestinfo",
-                        key = key.name(),
-                        permanent,
-                        err = text,
-                        "the host refuses it"
-                    );
-                    self.refusals.insert(key, text);
-                }
+                self.ledger.refused(key, identity, ledger::is_permanent(&text));
+                self.log_refusal(key, &text);
             }
-            Answer::Garbled => self.garbled = true,
+            Answer::Garbled => {
+                self.garbled = true;
+                self.log_refusal(key, "malformed reply");
+            }
         }
     }
 
-    fn log_published(&mut self, sent: &[Key], facts: &Facts, now: Instant) {
+    /// One line for each thing the host says, however many keys it says it to.
+    fn log_refusal(&mut self, key: Key, text: &str) {
+        let text: String = text.chars().flat_map(char::escape_debug).take(200).collect();
+        let key_name = key.name();
+        if self.refusals.values().any(|said| *said == text) {
+            debug!(
+                feature = "guestinfo",
+                key = key_name,
+                err = text,
+                "the host refuses it"
+            );
+        } else {
+            warn!(
+                feature = "guestinfo",
+                key = key_name,
+                err = text,
+                "the host refuses it"
+            );
+        }
+        self.refusals.insert(key, text);
+    }
+
+    fn log_published(&mut self, sent: &[Key], facts: &Facts, aloud: bool) {
         if sent.is_empty() {
             return;
         }
         let keys = sent.iter().map(|key| key.name()).collect::<Vec<_>>().join(" ");
         let adapters = facts.network.as_ref().map(|network| network.record.nics.len());
-        let address = facts.network.as_ref().and_then(|network| network.primary);
+        let address = facts
+            .network
+            .as_ref()
+            .and_then(|network| network.primary)
+            .map(field::display);
         let name = facts.name.as_ref().and_then(|name| name.as_deref().ok());
-        if now >= self.schedule.log {
-            self.schedule.log = now + LOG_PAUSE;
-            info!(feature = "guestinfo", keys, adapters, address = ?address, name, "published");
+        if aloud {
+            self.log = Instant::now() + LOG_PAUSE;
+            info!(feature = "guestinfo", keys, adapters, address, name, "published");
         } else {
-            debug!(feature = "guestinfo", keys, adapters, address = ?address, name, "published");
+            debug!(feature = "guestinfo", keys, adapters, address, name, "published");
         }
-    }
-
-    /// `period`, more or less.
-    fn varied(&mut self, period: Duration, share: f64) -> Duration {
-        period.mul_f64(1.0 - share + 2.0 * share * self.random.f64())
-    }
-}
-
-impl Schedule {
-    /// A pass at `when`, or earlier if one was planned already.
-    fn change_at(&mut self, when: Instant) {
-        self.change = Some(self.change.map_or(when, |planned| planned.min(when)));
     }
 }
 

@@ -63,7 +63,7 @@ impl SharedGate {
 
 /// Makes the two halves: the feature for the backdoor thread and the worker for tokio. `resumed` is called when the VM
 /// came back from suspend; it must not wait.
-pub fn power<R: Rpci, M: Machine>(
+pub fn pair<R: Rpci, M: Machine>(
     rpci: Arc<R>,
     machine: Arc<M>,
     mode: RebootMode,

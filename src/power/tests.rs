@@ -90,7 +90,7 @@ fn bench(takes: Duration, accepts: bool) -> Bench {
             resumed.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let (feature, worker) = power(host.clone(), node.clone(), RebootMode::PowerCycle, on_resume);
+    let (feature, worker) = pair(host.clone(), node.clone(), RebootMode::PowerCycle, on_resume);
     let shutdown = CancellationToken::new();
     Bench {
         host,
@@ -346,7 +346,7 @@ fn capabilities_end_with_a_space() {
         takes: StdMutex::default(),
         accepts: StdMutex::new(true),
     });
-    let (mut feature, _worker) = power(host, node, RebootMode::Default, || ());
+    let (mut feature, _worker) = pair(host, node, RebootMode::Default, || ());
     let requests = feature.capabilities();
     let bytes: Vec<&[u8]> = requests.iter().map(crate::rpci::Request::bytes).collect();
     assert_eq!(

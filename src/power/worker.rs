@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -44,6 +44,9 @@ const STATUS_RETRIES: [Duration; 3] = [
 
 /// Reports and calls under way at once; a flood beyond that fills the queue and is refused at the gate.
 const MAX_TASKS: usize = 32;
+
+/// Characters of one line in vmware.log; open-vm-tools stays below 2 KiB (guest-rpc.md 3.4).
+const LOG_LINE: usize = 400;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +138,9 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
             }
             Job::Join(operation, number) => match &self.outcome {
                 Some((standing, outcome)) if *standing == number => {
+                    let outcome = outcome.clone();
                     self.tasks
-                        .spawn(report_outcome(self.rpci.clone(), operation, outcome.clone()));
+                        .spawn(report_outcome(self.rpci.clone(), operation, outcome));
                 }
                 // The gate numbers an operation before its first job is queued, and that job comes first.
                 _ => warn!(feature = "power", %operation, number, "nothing to join"),
@@ -213,9 +217,6 @@ impl<R: Rpci, M: Machine> Call<R, M> {
         }
     }
 }
-
-/// Characters of one line in vmware.log; open-vm-tools stays below 2 KiB (guest-rpc.md 3.4).
-const LOG_LINE: usize = 400;
 
 /// Waits for Talos's answer as long as the host can, and reports it.
 async fn report_outcome<R: Rpci>(rpci: Arc<R>, operation: Operation, mut outcome: watch::Receiver<Outcome>) {

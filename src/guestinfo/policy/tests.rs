@@ -488,7 +488,7 @@ fn is_routable(address: IpAddr) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever a node is like, and in whatever order Talos lists it: one message, of one form.
     #[test]

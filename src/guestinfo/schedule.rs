@@ -1,0 +1,175 @@
+//! When the publisher is to do what: all of its timers, without a clock of their own.
+//!
+//! ```text
+//!  change ── not before quiet ──┐
+//!  reset  ── not before calm ───┼── not before blocked ──> pass
+//!  uptime, resend ──────────────┘
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What follows a change within this time goes into one message.
+const QUIET: Duration = Duration::from_millis(100);
+/// The same after a change that did not concern the host: bounds the work under a flood of them.
+const QUIET_UNSENT: Duration = Duration::from_millis(10);
+/// How long the first NIC record waits for routes and node addresses, so that it is not sent with one address first and
+/// then with another.
+pub(super) const SETTLE: Duration = Duration::from_millis(300);
+/// Uptime, as often as open-vm-tools sends it (guestinfo.md 1.4).
+const UPTIME: Duration = Duration::from_secs(30);
+/// Share by which the uptime's period varies.
+const UPTIME_JITTER: f64 = 0.1;
+/// Everything again, in case the host has lost it without a `reset`.
+const RESEND: Duration = Duration::from_secs(600);
+/// Share by which that varies, so that the nodes of a cluster do not do it together.
+const RESEND_JITTER: f64 = 0.2;
+/// The pause after a message without answer.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// What it grows to, doubling.
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// Share by which it varies.
+const RETRY_JITTER: f64 = 0.2;
+
+/// When what is due.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// A pass for a change or a request of the host.
+    pass: Option<Instant>,
+    uptime: Instant,
+    resend: Instant,
+    /// Changes wait until then.
+    quiet: Instant,
+    /// Requests of the host wait until then.
+    calm: Instant,
+    /// Everything waits until then.
+    blocked: Instant,
+    /// The next pass answers a request of the host.
+    urgent: bool,
+    /// The last pause of a series.
+    backoff: Option<Duration>,
+    /// The first NIC record waits until then at most.
+    settle: Option<Instant>,
+    random: fastrand::Rng,
+}
+
+impl Schedule {
+    /// A first pass at once.
+    pub fn new(now: Instant, mut random: fastrand::Rng) -> Self {
+        Self {
+            pass: Some(now),
+            uptime: now,
+            resend: now + varied(&mut random, RESEND, RESEND_JITTER),
+            quiet: now,
+            calm: now,
+            blocked: now,
+            urgent: false,
+            backoff: None,
+            settle: None,
+            random,
+        }
+    }
+
+    /// When the next pass is due.
+    pub fn due(&self) -> Instant {
+        let timers = self.uptime.min(self.resend);
+        self.pass
+            .map_or(timers, |pass| pass.min(timers))
+            .max(self.blocked)
+    }
+
+    /// Something changed.
+    pub fn changed(&mut self, now: Instant) {
+        self.pass_at(now.max(self.quiet));
+    }
+
+    /// The host asked for something. It has just spoken, so there is a channel.
+    pub fn asked(&mut self, now: Instant) {
+        self.urgent = true;
+        self.blocked = now;
+        self.pass_at(now.max(self.calm));
+    }
+
+    /// The host has forgotten everything, the uptime too.
+    pub fn reset(&mut self, now: Instant) {
+        self.asked(now);
+        self.uptime = now.max(self.calm);
+    }
+
+    /// Publishing may go on.
+    pub fn resumed(&mut self, now: Instant) {
+        self.pass_at(now);
+    }
+
+    /// A pass begins. Whether it is the one that sends everything again.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        self.pass = None;
+        if std::mem::take(&mut self.urgent) {
+            self.calm = now + QUIET;
+        }
+        let resend = now >= self.resend;
+        if resend {
+            self.resend = now + varied(&mut self.random, RESEND, RESEND_JITTER);
+            self.uptime = now;
+        }
+        resend
+    }
+
+    /// Whether the NIC record may go out. After the first one it always may.
+    pub fn may_report_network(&mut self, settled: bool, now: Instant) -> bool {
+        let until = *self
+            .settle
+            .get_or_insert(if settled { now } else { now + SETTLE });
+        if settled || now >= until {
+            self.settle = Some(now);
+            return true;
+        }
+        self.pass_at(until);
+        false
+    }
+
+    /// Whether the uptime is to be sent.
+    pub fn is_uptime_due(&self, now: Instant) -> bool {
+        now >= self.uptime
+    }
+
+    /// It was.
+    pub fn uptime_told(&mut self, now: Instant) {
+        self.uptime = now + varied(&mut self.random, UPTIME, UPTIME_JITTER);
+    }
+
+    /// A pass that began at `began` has come to its end.
+    pub fn completed(&mut self, began: Instant, sent: bool) {
+        self.backoff = None;
+        self.quiet = began + if sent { QUIET } else { QUIET_UNSENT };
+    }
+
+    /// A pass was broken off by the host or by a suspension.
+    pub fn overtaken(&mut self, now: Instant) {
+        self.pass_at(now.max(self.calm));
+    }
+
+    /// A pass is to be repeated after a pause that grows each time, and nothing happens before.
+    pub fn back_off(&mut self, now: Instant) {
+        let pause = match self.backoff {
+            None => RETRY_FIRST,
+            Some(last) => (last * 2).min(RETRY_LONGEST),
+        };
+        self.backoff = Some(pause);
+        self.blocked = now + varied(&mut self.random, pause, RETRY_JITTER);
+        self.pass_at(self.blocked);
+    }
+
+    /// A pass at `when`, or earlier if one was planned already.
+    fn pass_at(&mut self, when: Instant) {
+        self.pass = Some(self.pass.map_or(when, |planned| planned.min(when)));
+    }
+}
+
+/// `period`, more or less.
+fn varied(random: &mut fastrand::Rng, period: Duration, share: f64) -> Duration {
+    period.mul_f64(1.0 - share + 2.0 * share * random.f64())
+}
