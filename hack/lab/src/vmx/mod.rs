@@ -5,4 +5,10 @@
 //! ```
 
 pub mod cli;
+pub mod cpuid;
 pub mod device;
+pub mod guard;
+pub mod isolation;
+pub mod measure;
+pub mod memory;
+pub mod tracer;
