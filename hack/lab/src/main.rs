@@ -16,7 +16,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run a program as the guest of a simulated VMware host
-    Vmx(lab::vmx::cli::Arguments),
+    Vmx(Box<lab::vmx::cli::Arguments>),
     /// Serve the machine API of a simulated Talos node on a unix socket
     Node(lab::node::cli::Arguments),
     /// Build the static release binary of the daemon and print its path
@@ -25,7 +25,7 @@ enum Command {
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Arguments::parse().command {
-        Command::Vmx(arguments) => lab::vmx::cli::run(arguments),
+        Command::Vmx(arguments) => lab::vmx::cli::run(*arguments),
         Command::Node(arguments) => lab::node::cli::run(arguments),
         Command::Build => {
             println!("{}", lab::daemon::build()?.display());

@@ -1,0 +1,189 @@
+//! Scenarios: a text file that makes things happen to a guest and says what has to follow.
+//!
+//! One command per line; `#` begins a comment; texts with spaces stand in double quotes, where `\0 \n \r \t \\ \" \xNN`
+//! are escapes; times are `100ms`, `5s`, `1.5s` or `2m`. The control socket takes the same lines.
+//!
+//! ```text
+//! Things that happen
+//!   send "COMMAND"              a request of the host: send "OS_Halt"
+//!   reset                       the host asks for registration again
+//!   vmotion [hard]              checkpoint and reset; hard: no channel survives, as after a revert
+//!   resume                      checkpoint, reset, then OS_Resume
+//!   close [rpci|tclo]           the host closes channels
+//!   set variable KEY "VALUE"    the administrator writes a guest variable; unset variable KEY removes it
+//!   set machine-id "TEXT"
+//!   set ping|broadcast TIME|off, set request-timeout TIME, set nul|hb|cookies on|off
+//!   fault ...                   see the module fault; faults clear
+//!   rpci "PREFIX" refuse ["TEXT"] | reply "BYTES" | silence | delay TIME | normal
+//!   signal TERM                 a signal to the guest
+//!   node WORDS                  one line to the control socket of the simulated node
+//!   allow violation KIND|any    what the guest may do wrong
+//!
+//! Time
+//!   wait TIME, measure TIME     measure gives figures to expect
+//!   remember                    expectations look at what happens from here on; all things that happen do the same
+//!   note "TEXT"
+//!
+//! Expectations
+//!   expect [no] WHAT [within TIME [of reset|of action]] [for TIME]
+//!   count rpci "PREFIX" = N     since the last thing that happened; also <= and >=
+//!
+//! WHAT
+//!   registered, running, tools not-running|executing-scripts|running, heartbeat green|yellow|red|gray
+//!   reply "TEXT", reply starting "TEXT"       to the last send
+//!   rpci "PREFIX"                             a request of the guest
+//!   open rpci|tclo, close rpci|tclo           a channel
+//!   timeout, violation KIND, exec "TEXT", guard "TEXT", exit STATUS, exit signal NAME
+//!   hostname "NAME", os "PART", ip ADDRESS, nic MAC, nic MAC address ADDRESS/PREFIX
+//!   variable KEY, variable KEY = "VALUE", version N, version N type N, capability NAME
+//!   a figure of the last measure: calls-per-second, polls-per-second, wakeups-per-second, calls, rpci, cpu-percent,
+//!   resident-kib, reply-median-ms, reply-p99-ms, reply-max-ms, each with <=, >= or = and a number
+//! ```
+//!
+//! `within TIME` waits that long for it to become true, counted from this line or, with `of`, from the guest's last
+//! answer to `reset` or from the last thing that happened: then it is a bound on the time on the wire, however late
+//! the line is read. `for TIME` demands that it stays so. `no` turns it round.
+
+pub mod command;
+pub mod evidence;
+pub mod expectation;
+pub mod lexer;
+pub mod session;
+
+use std::{fs, io, path::Path};
+
+use command::{Command, CommandError};
+use session::{Failure, Session};
+
+use super::{
+    host::SharedHost,
+    transcript::{Event, Kind},
+};
+
+/// Longest scenario in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// Why a scenario could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("{file}: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The file is larger than a scenario may be.
+    #[error("{file}: {size} bytes, the limit is {MAX_SIZE}")]
+    Size {
+        /// The file.
+        file: String,
+        /// Its size.
+        size: u64,
+    },
+    /// A line that is no command.
+    #[error("{file}:{line}: {error}")]
+    Line {
+        /// The file.
+        file: String,
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        error: CommandError,
+    },
+}
+
+/// One command of a scenario.
+#[derive(Debug)]
+struct Line {
+    number: usize,
+    text: String,
+    command: Command,
+}
+
+/// A scenario that was read.
+#[derive(Debug)]
+pub struct Scenario {
+    file: String,
+    lines: Vec<Line>,
+}
+
+impl Scenario {
+    /// Reads a file; the first line that is no command is the error.
+    pub fn read(path: &Path) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
+        let io = |error| ScenarioError::Io {
+            file: file.clone(),
+            error,
+        };
+        let size = fs::metadata(path).map_err(io)?.len();
+        if size > MAX_SIZE {
+            return Err(ScenarioError::Size { file, size });
+        }
+        Self::parse(&file, &fs::read_to_string(path).map_err(io)?)
+    }
+
+    /// Reads a text; `file` is its name in messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
+        let mut lines = Vec::new();
+        for (index, text) in text.lines().enumerate() {
+            let number = index + 1;
+            let parsed = Command::parse(text).map_err(|error| ScenarioError::Line {
+                file: file.to_owned(),
+                line: number,
+                error,
+            })?;
+            if let Some(command) = parsed {
+                lines.push(Line {
+                    number,
+                    text: text.trim().to_owned(),
+                    command,
+                });
+            }
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            lines,
+        })
+    }
+
+    /// Plays the scenario. The first failure ends it; its text names file and line.
+    pub fn play(&self, host: &SharedHost, session: &mut Session) -> Result<(), String> {
+        for line in &self.lines {
+            host.with(|host, now| {
+                let event = Event {
+                    text: Some(line.text.clone()),
+                    detail: Some(serde_json::json!({ "script": self.file, "line": line.number })),
+                    ..Event::new(Kind::Script)
+                };
+                host.record(now, event)
+            });
+            let begin = host.now();
+            let result = session.run(&line.command);
+            if matches!(line.command, Command::Expect(_) | Command::Count { .. }) {
+                host.with(|host, now| {
+                    let event = Event {
+                        text: Some(line.text.clone()),
+                        ok: Some(result.is_ok()),
+                        latency: Some(now.saturating_sub(begin)),
+                        ..Event::new(Kind::Expect)
+                    };
+                    host.record(now, event)
+                });
+            }
+            if let Err(Failure { message, seen }) = result {
+                let mut text = format!("{}:{}: {}\n    {message}", self.file, line.number, line.text);
+                for line in seen {
+                    text.push_str("\n    seen: ");
+                    text.push_str(&line);
+                }
+                return Err(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
