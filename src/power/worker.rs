@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},

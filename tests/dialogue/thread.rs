@@ -16,10 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn a_call_ends_the_poll_pause() {
     let (client, prepared) = thread::prepare().unwrap();
-    let mut running = prepared
+    let (running, mut events) = prepared
         .start(Host::default, Duration::from_secs(1), Vec::new())
         .unwrap();
-    let connected = timeout(PATIENCE, running.events.recv()).await;
+    let connected = timeout(PATIENCE, events.recv()).await;
     assert_eq!(connected, Ok(Some(Event::Connected)));
     // Each would wait up to 1 s for the next poll: together far longer than the patience.
     let calls = async {
@@ -37,11 +37,11 @@ async fn a_stop_answers_withdraws_and_closes() {
     let host = Host::asks(&["reset", "Capabilities_Register"]);
     let seen = host.seen.clone();
     let (client, prepared) = thread::prepare().unwrap();
-    let mut running = prepared
+    let (running, mut events) = prepared
         .start(move || host, Duration::from_secs(1), Vec::new())
         .unwrap();
     let registered = async {
-        while let Some(event) = running.events.recv().await {
+        while let Some(event) = events.recv().await {
             if event == Event::Registered {
                 break;
             }

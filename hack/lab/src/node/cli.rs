@@ -1,10 +1,93 @@
 //! `lab node`.
 
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Config, Node, Source, release::Release, script::Script};
+
 /// Arguments of `lab node`.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Where the machine API is served
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/system/run/machined/machine.sock"
+    )]
+    socket: PathBuf,
+    /// Where commands are taken, one a line (try `calls`, `state`, `address add eth0 10.0.0.9/24 dhcp`)
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// State file, see hack/lab/nodes; a control plane with one adapter when absent
+    #[arg(long, value_name = "FILE", conflicts_with = "mirror")]
+    state: Option<PathBuf>,
+    /// Serve this machine's own network and name, live
+    #[arg(long)]
+    mirror: bool,
+    /// Talos release to play: 1.10, 1.11, 1.12, 1.13 or 1.14
+    #[arg(long, value_name = "RELEASE")]
+    talos: Option<Release>,
+    /// Commands that are carried out before the socket is announced
+    #[arg(long = "command", value_name = "COMMAND")]
+    commands: Vec<String>,
+}
 
 /// Runs the node until it is told to stop.
-pub fn run(_arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
-    Ok(std::process::ExitCode::SUCCESS)
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Before anything is served: who stops us early must not find a socket left behind.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let source = match (&arguments.state, arguments.mirror) {
+        (_, true) => Source::Mirror,
+        (Some(path), false) => {
+            let text =
+                fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+            let script = Script::read(&text).with_context(|| format!("failed to read {}", path.display()))?;
+            Source::Script(Box::new(script))
+        }
+        (None, false) => Source::Script(Box::new(Script::control_plane()?)),
+    };
+    let node = Node::start(Config {
+        socket: arguments.socket.clone(),
+        control: arguments.control.clone(),
+        release: arguments.talos,
+        source,
+    })
+    .await?;
+    for command in &arguments.commands {
+        node.apply(command)
+            .await
+            .with_context(|| format!("failed to carry out {command:?}"))?;
+    }
+    for notice in node.notices() {
+        println!("{notice}");
+    }
+    println!(
+        "Talos {} on {}",
+        node.store().release(),
+        arguments.socket.display()
+    );
+    if let Some(control) = &arguments.control {
+        println!("commands on {}", control.display());
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    node.shutdown().await;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,118 @@
+//! `machine.MachineService`, as far as the node serves it; the rest is UNIMPLEMENTED.
+//!
+//! Replies are those of machined without node context: one message, without metadata.
+
+use std::sync::Arc;
+
+use talos_vmtoolsd::pb::machine as pb;
+use tonic::{Request, Response, Status};
+
+use super::{
+    calls::Record,
+    power::{Power, Sequence},
+    release::Release,
+};
+use crate::pb::machine::machine_service_server::MachineService;
+
+/// The service.
+pub struct Machine {
+    /// The release that it reports.
+    pub release: Release,
+    /// What becomes of Shutdown and Reboot.
+    pub power: Arc<Power>,
+}
+
+/// Notes `key` in the record of the call that `request` is.
+pub(super) fn note<T>(request: &Request<T>, key: &'static str, value: impl Into<String>) {
+    if let Some(record) = request.extensions().get::<Record>() {
+        record.note(key, value);
+    }
+}
+
+/// A version 4 UUID, which Talos makes for every power request.
+fn actor_id() -> String {
+    let random = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | 4 << 76 | 2 << 62;
+    let digits = format!("{random:032x}");
+    let mut parts = Vec::with_capacity(5);
+    let mut rest = digits.as_str();
+    for length in [8, 4, 4, 4, 12] {
+        let (part, tail) = rest.split_at(length);
+        parts.push(part);
+        rest = tail;
+    }
+    parts.join("-")
+}
+
+#[tonic::async_trait]
+impl MachineService for Machine {
+    async fn version(&self, _: Request<()>) -> Result<Response<pb::VersionResponse>, Status> {
+        Ok(Response::new(pb::VersionResponse {
+            messages: vec![pb::Version {
+                metadata: None,
+                version: Some(pb::VersionInfo {
+                    tag: self.release.tag().to_owned(),
+                    sha: "00000000".to_owned(),
+                    built: String::new(),
+                    go_version: "go1.25.0".to_owned(),
+                    os: "linux".to_owned(),
+                    arch: "amd64".to_owned(),
+                }),
+                platform: Some(pb::PlatformInfo {
+                    name: "vmware".to_owned(),
+                    mode: "cloud".to_owned(),
+                }),
+            }],
+        }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<pb::ShutdownRequest>,
+    ) -> Result<Response<pb::ShutdownResponse>, Status> {
+        note(&request, "force", request.get_ref().force.to_string());
+        self.power.begin(Sequence::Shutdown);
+        Ok(Response::new(pb::ShutdownResponse {
+            messages: vec![pb::Shutdown {
+                metadata: None,
+                actor_id: actor_id(),
+            }],
+        }))
+    }
+
+    async fn reboot(
+        &self,
+        request: Request<pb::RebootRequest>,
+    ) -> Result<Response<pb::RebootResponse>, Status> {
+        let mode = request.get_ref().mode;
+        let name = match pb::reboot_request::Mode::try_from(mode) {
+            // Added in 1.12; before, the unknown value meant the default.
+            Ok(pb::reboot_request::Mode::Force) if self.release < Release::V1_12 => "DEFAULT".to_owned(),
+            Ok(known) => known.as_str_name().to_owned(),
+            Err(_) => mode.to_string(),
+        };
+        note(&request, "mode", name);
+        self.power.begin(Sequence::Reboot);
+        Ok(Response::new(pb::RebootResponse {
+            messages: vec![pb::Reboot {
+                metadata: None,
+                actor_id: actor_id(),
+            }],
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_id_is_a_random_uuid() {
+        for _ in 0..100 {
+            let id = actor_id();
+            let lengths: Vec<_> = id.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
+            assert_eq!(&id[14..15], "4", "{id}");
+            assert!("89ab".contains(&id[19..20]), "{id}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Types of the machine configuration, the hardware, Kubernetes and etcd.
+
+use super::{
+    Field, Release,
+    Shape::{Bool, List, Named, Prefix, Text, TextMap},
+    Type, names,
+};
+
+/// `MachineTypes.config.talos.dev`
+pub const MACHINE_TYPES: &str = "MachineTypes.config.talos.dev";
+
+/// The types of this module.
+pub const TYPES: &[Type] = &[
+    Type::new(
+        MACHINE_TYPES,
+        "config",
+        "config.MachineTypeController",
+        &[Field::new("machineType", 1, Named(names::MACHINE_TYPE))],
+    )
+    .generated(),
+    Type::new(
+        "MachineConfigs.config.talos.dev",
+        "config",
+        "config.AcquireController",
+        &[Field::new("yamlMarshalled", 1, Text)],
+    )
+    .generated()
+    .sensitive(Release::V1_10),
+    Type::new(
+        "SystemInformations.hardware.talos.dev",
+        "hardware",
+        "hardware.SystemInfoController",
+        &[
+            Field::optional("manufacturer", 1, Text),
+            Field::optional("productName", 2, Text),
+            Field::optional("version", 3, Text),
+            Field::optional("biosVersion", 8, Text).since(Release::V1_14),
+            Field::optional("serialnumber", 4, Text),
+            Field::optional("uuid", 5, Text),
+            Field::optional("wakeUpType", 6, Text),
+            Field::optional("skuNumber", 7, Text),
+        ],
+    ),
+    Type::new(
+        "Nodenames.kubernetes.talos.dev",
+        "k8s",
+        "k8s.NodenameController",
+        &[
+            Field::new("nodename", 1, Text),
+            Field::new("hostnameVersion", 2, Text),
+            Field::new("skipNodeRegistration", 3, Bool),
+        ],
+    ),
+    Type::new(
+        "NodeStatuses.kubernetes.talos.dev",
+        "k8s",
+        "k8s.NodeStatusController",
+        &[
+            Field::new("nodename", 1, Text),
+            Field::new("nodeReady", 2, Bool),
+            Field::new("unschedulable", 3, Bool),
+            Field::new("labels", 4, TextMap),
+            Field::new("annotations", 5, TextMap),
+            Field::new("podCIDRs", 6, List(&Prefix)).since(Release::V1_13),
+        ],
+    ),
+    Type::new(
+        "KubeletSpecs.kubernetes.talos.dev",
+        "k8s",
+        "k8s.KubeletSpecController",
+        &[
+            Field::new("image", 1, Text),
+            Field::optional("args", 2, List(&Text)),
+            Field::optional("expectedNodename", 4, Text),
+        ],
+    )
+    .sensitive(Release::V1_13),
+    Type::new(
+        "EtcdMembers.etcd.talos.dev",
+        "etcd",
+        "etcd.MemberController",
+        &[Field::new("memberID", 1, Text)],
+    ),
+];
