@@ -12,7 +12,11 @@ mod frames;
 mod hostile;
 mod list;
 
-use std::ops::RangeInclusive;
+use std::{
+    io::{self, Write},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex},
+};
 
 use super::*;
 
@@ -163,6 +167,50 @@ fn the_feature_answers_its_two_commands_and_leaves_the_others() {
     }
     assert_eq!(vix.handle(&Command::Ping), None);
     assert_eq!(vix.capabilities(), Vec::new());
+}
+
+#[test]
+fn the_log_names_the_operation_and_never_the_payload() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&lines);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || Lines(Arc::clone(&writer)))
+        .finish();
+    let (_facts, receiver) = watch::channel(state());
+    let mut vix = Vix::new(receiver);
+    let program = message(185, 0x0d, 0x100, &[0; 64], b"dXNlcgBwYXNzAA==\0");
+    tracing::subscriber::with_default(subscriber, || {
+        for message in [GET_TOOLS_STATE.as_slice(), &program, &GET_TOOLS_STATE[..50]] {
+            let arguments = relayed(message);
+            let request = Command::Unknown {
+                name: b"Vix_1_Relayed_Command",
+                arguments: &arguments,
+            };
+            for _ in 0..1000 {
+                assert!(vix.handle(&request).is_some());
+            }
+        }
+    });
+
+    let log = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    assert!(log.contains("185 START_PROGRAM"), "{log}");
+    assert!(log.contains("50 bytes are no header of 51"), "{log}");
+    assert!(!log.contains("dXNl"), "{log}");
+}
+
+/// Collects what is logged.
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
