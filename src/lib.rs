@@ -22,6 +22,7 @@ pub mod dispatch;
 pub mod guestinfo;
 pub mod logging;
 pub mod message;
+pub mod options;
 pub mod pb;
 pub mod power;
 pub mod rpci;
