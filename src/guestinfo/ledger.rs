@@ -57,7 +57,7 @@ impl Ledger {
         self.fates.retain(|_, fate| *fate == Fate::Unsupported);
     }
 
-    /// The same for one key.
+    /// The same for one key: it is not known any more what the host has there.
     pub fn resend_one(&mut self, key: Key) {
         if self.fates.get(&key) != Some(&Fate::Unsupported) {
             self.fates.remove(&key);

@@ -211,13 +211,13 @@ impl fmt::Display for NicInfo {
 /// How much of a record did not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
-    /// Adapters beyond [`MAX_NICS`].
+    /// Adapters beyond 16.
     pub nics: usize,
     /// Addresses, by count or by size.
     pub addresses: usize,
-    /// Routes beyond [`MAX_ROUTES`], or of an adapter that was cut.
+    /// Routes beyond 100, or of an adapter that was cut.
     pub routes: usize,
-    /// Servers, search domains, and names beyond [`MAX_NAME`].
+    /// Servers, search domains, and names of more than 255 bytes.
     pub dns: usize,
 }
 

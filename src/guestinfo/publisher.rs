@@ -145,6 +145,7 @@ impl<R: Rpci> Publisher<R> {
     fn notice(&mut self, now: Instant) {
         let wants = *self.wants.borrow_and_update();
         if wants.resets != self.seen.resets {
+            // Also what was answered between the `reset` and now.
             self.ledger = Ledger::default();
             self.schedule.reset(now);
         }
@@ -299,14 +300,13 @@ impl<R: Rpci> Publisher<R> {
     }
 
     async fn ask(&mut self, key: Key, request: Request) -> Result<Answer, Stop> {
-        if self.is_reset() || self.wants.borrow().suspended {
+        let wants = *self.wants.borrow();
+        if wants.resets != self.seen.resets || wants.suspended {
             return Err(Stop::Overtaken);
         }
+        // Until it has answered, the host may have the old value or the new one.
+        self.ledger.resend_one(key);
         let reply = self.rpci.call(request).await;
-        // An answer from before a `reset` says nothing about what the host has now.
-        if self.is_reset() {
-            return Err(Stop::Overtaken);
-        }
         match reply {
             Ok(body) => {
                 let text = String::from_utf8_lossy(&body);
@@ -329,11 +329,6 @@ impl<R: Rpci> Publisher<R> {
                 @ (RpciError::Channel { .. } | RpciError::Deadline { .. } | RpciError::NotQueued { .. }),
             ) => Err(Stop::NoChannel(error)),
         }
-    }
-
-    /// Whether there was a `reset` since this pass began.
-    fn is_reset(&self) -> bool {
-        self.wants.borrow().resets != self.seen.resets
     }
 
     /// Remembers what the host made of a value; says so when a refusal begins or ends.

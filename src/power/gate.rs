@@ -149,6 +149,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever happens in whatever order, no operation begins before the one before it has ended.
         #[test]
         fn one_at_a_time(steps in vec(prop_oneof![

@@ -252,6 +252,19 @@ async fn an_answer_from_before_a_reset_counts_for_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_whose_answer_was_lost_may_be_at_the_host() {
+    let bench = bench().started().await;
+    sleep(Duration::from_secs(1)).await;
+    bench.host.answer(|_| no_channel());
+    bench.change(&named("other"));
+    assert_eq!(kinds(&bench.within(MS).await), [NICS]);
+    bench.host.answer(|_| Ok(Vec::new()));
+    bench.change(&dual_stack());
+    assert_eq!(kinds(&bench.within(Duration::from_secs(1)).await), [NICS]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_resets_is_bounded() {
     let bench = bench().started().await;
     for _ in 0..1000 {
