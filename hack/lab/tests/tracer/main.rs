@@ -18,6 +18,7 @@ mod guest;
 mod isolated;
 mod measures;
 mod processes;
+mod third_party;
 
 use std::collections::HashMap;
 use std::fs::File;

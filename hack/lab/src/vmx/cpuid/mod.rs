@@ -12,6 +12,7 @@
 use std::arch::x86_64::{__cpuid_count, CpuidResult};
 use std::fs;
 
+mod elf;
 pub(super) mod faulting;
 pub(super) mod patching;
 pub(super) mod scan;

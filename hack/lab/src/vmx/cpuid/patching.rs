@@ -14,6 +14,7 @@
 //! Limits: code written by the guest after it was made executable (a JIT compiler) and executable shared mappings are
 //! not patched; a wrongly patched operand that traps nowhere stays wrong.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::ops::Range;
@@ -24,7 +25,8 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::scan;
+use super::elf::{Image, Place};
+use super::scan::{self, Known};
 use crate::vmx::device::GuestMemory;
 use crate::vmx::memory::Memory;
 use crate::vmx::tracer::stop;
@@ -142,7 +144,7 @@ impl Patcher {
         }
         let mut code = vec![0; size(mapping.end.wrapping_sub(mapping.start))];
         let places = match Memory::new(tid).read(mapping.start, &mut code) {
-            Ok(()) => scan_code(&code),
+            Ok(()) => scan_memory(&code),
             Err(_) => Rc::default(),
         };
         if mapping.inode != 0 {
@@ -156,7 +158,7 @@ impl Patcher {
         let places = self
             .scanned
             .entry(stretch)
-            .or_insert_with(|| scan_code(&read_file(file, offset, size(length))));
+            .or_insert_with(|| scan_file(file, offset, size(length)));
         Rc::clone(places)
     }
 }
@@ -166,11 +168,27 @@ fn size(length: u64) -> usize {
     usize::try_from(length.min(MAX_SCAN)).unwrap_or(0)
 }
 
-fn scan_code(code: &[u8]) -> Rc<[u64]> {
-    scan::cpuid_offsets(code)
-        .into_iter()
-        .map(|offset| offset as u64)
-        .collect()
+/// The places in `length` bytes of a file from `start`, as offsets from there.
+fn scan_file(file: &File, start: u64, length: usize) -> Rc<[u64]> {
+    let code = read_file(file, start, length);
+    let image = LazyCell::new(|| Image::read(file));
+    let known = |at: usize| match image.place(start.wrapping_add(at as u64)) {
+        Place::Function(begin) => begin
+            .checked_sub(start)
+            .and_then(|begin| usize::try_from(begin).ok())
+            .map_or(Known::Nothing, Known::Function),
+        Place::Code => Known::Nothing,
+        Place::Data => Known::Data,
+    };
+    offsets(scan::cpuid_offsets(&code, known))
+}
+
+fn scan_memory(code: &[u8]) -> Rc<[u64]> {
+    offsets(scan::cpuid_offsets(code, |_| Known::Nothing))
+}
+
+fn offsets(found: Vec<usize>) -> Rc<[u64]> {
+    found.into_iter().map(|offset| offset as u64).collect()
 }
 
 /// As much as the file has of `size` bytes at `offset`.

@@ -1,13 +1,24 @@
 //! Finds the CPUID instructions in machine code.
 //!
-//! `0F A2` also occurs inside other instructions, and to patch it there would change an operand without anybody
-//! noticing. x86 code read from a wrong start falls into step with the real instructions after a few of them, so each
-//! occurrence is put to the vote: decoded from every start between 32 and 96 bytes before it, does the stream come to
-//! a CPUID here? Nine out of ten must agree, and what follows must be code as well.
+//! `0F A2` also occurs inside other instructions and in data, and to patch it there would change a value without
+//! anybody noticing. So each occurrence is looked at where it stands:
 //!
-//! Limits: data among code can look like code (an odd table with an occurrence and decodable surroundings); an
-//! instruction stream that is made to overlap itself has two truths. [`super::patching`] repairs what it can when such a
-//! place is executed.
+//! ```text
+//!  in a function whose start is known ([`super::elf`]) -> decoded from there: the stream comes to a CPUID, or it is none
+//!  in what is not code, by the section headers         -> none
+//!  anywhere else (Go, generated code)                  -> put to the vote
+//! ```
+//!
+//! The vote: x86 code read from a wrong start falls into step with the real instructions after a few of them. Decoded from
+//! every start between 32 and 96 bytes before the occurrence, two of three streams must come to a CPUID here, and what
+//! follows must be code as well.
+//!
+//! Checked against `objdump -d` on Debian 12: of the 858 occurrences in 130 programs and libraries, both named the same
+//! 597 instructions, and objdump one more, in a table of libcrypto that it takes for code. Real ones had at least seven
+//! of ten votes, others none.
+//!
+//! Limits: data among code whose start is not known can look like code; code that is made to overlap itself has two
+//! truths. [`super::patching`] repairs what it can when such a place is executed.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
 
@@ -23,11 +34,27 @@ const FARTHEST_START: usize = 96;
 /// How many instructions after the occurrence must decode, unless the flow ends before.
 const AFTER: usize = 6;
 
-/// Offsets of `0F A2` in `code` that are CPUID instructions, ascending.
-pub(crate) fn cpuid_offsets(code: &[u8]) -> Vec<usize> {
+/// Offsets of `0F A2` in `code` that are CPUID instructions, ascending. `place` says what is known of an offset; a
+/// function's start is an offset in `code` too.
+pub(super) fn cpuid_offsets(code: &[u8], place: impl Fn(usize) -> Known) -> Vec<usize> {
     memchr::memmem::find_iter(code, &CPUID)
-        .filter(|at| is_instruction(code, *at))
+        .filter(|at| match place(*at) {
+            Known::Function(start) => code.get(start..at + CPUID.len()).is_some_and(comes_to_cpuid),
+            Known::Nothing => is_voted_for(code, *at),
+            Known::Data => false,
+        })
         .collect()
+}
+
+/// What is known of a place in code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It belongs to the function that starts at this offset.
+    Function(usize),
+    /// It may be code.
+    Nothing,
+    /// It is no code.
+    Data,
 }
 
 /// The length of the instruction at the start of `code` if it is a CPUID, with whatever prefixes.
@@ -46,7 +73,7 @@ fn decode(code: &[u8]) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-fn is_instruction(code: &[u8], at: usize) -> bool {
+fn is_voted_for(code: &[u8], at: usize) -> bool {
     let Some(end) = at.checked_add(CPUID.len()) else {
         return false;
     };
@@ -60,7 +87,7 @@ fn is_instruction(code: &[u8], at: usize) -> bool {
     let agreed = (farthest..=nearest)
         .filter(|start| comes_to_cpuid(code.get(*start..end).unwrap_or_default()))
         .count();
-    agreed * 10 >= votes * 9
+    agreed * 3 >= votes * 2
 }
 
 /// Whether the stream from the start of `code` has a CPUID as its last instruction, ending where `code` ends.
@@ -123,19 +150,19 @@ mod tests {
     fn an_instruction_is_found() {
         // xor ecx, ecx; cpuid; mov [rdi], ebx
         let (code, at) = surrounded(&[0x31, 0xc9, 0x0f, 0xa2, 0x89, 0x1f]);
-        assert_eq!(cpuid_offsets(&code), [at + 2]);
+        assert_eq!(cpuid_offsets(&code, |_| Known::Nothing), [at + 2]);
     }
 
     #[test]
     fn an_instruction_at_the_very_start_is_found() {
-        assert_eq!(cpuid_offsets(&[0x0f, 0xa2, 0xc3]), [0]);
-        assert_eq!(cpuid_offsets(&[0x31, 0xc0, 0x0f, 0xa2]), [2]);
+        assert_eq!(cpuid_offsets(&[0x0f, 0xa2, 0xc3], |_| Known::Nothing), [0]);
+        assert_eq!(cpuid_offsets(&[0x31, 0xc0, 0x0f, 0xa2], |_| Known::Nothing), [2]);
     }
 
     #[test]
     fn a_prefixed_instruction_is_found() {
         let (code, at) = surrounded(&[0x48, 0x0f, 0xa2]);
-        assert_eq!(cpuid_offsets(&code), [at + 1]);
+        assert_eq!(cpuid_offsets(&code, |_| Known::Nothing), [at + 1]);
         assert_eq!(cpuid_length(&code[at..]), Some(3));
     }
 
@@ -148,7 +175,11 @@ mod tests {
             &[0xc7, 0x05, 0x01, 0x02, 0x03, 0x0f, 0xa2, 0x00, 0x00, 0x00], // displacement into immediate
         ] {
             let (code, _) = surrounded(operand);
-            assert_eq!(cpuid_offsets(&code), Vec::<usize>::new(), "{operand:02x?}");
+            assert_eq!(
+                cpuid_offsets(&code, |_| Known::Nothing),
+                Vec::<usize>::new(),
+                "{operand:02x?}"
+            );
         }
     }
 
@@ -156,13 +187,28 @@ mod tests {
     fn what_is_followed_by_nonsense_is_not() {
         let (mut code, at) = surrounded(&[0x0f, 0xa2, 0x06, 0x06]);
         assert_eq!(
-            cpuid_offsets(&code),
+            cpuid_offsets(&code, |_| Known::Nothing),
             Vec::<usize>::new(),
             "0x06 is no instruction in 64-bit mode"
         );
         code[at + 2] = 0x90;
         code[at + 3] = 0x90;
-        assert_eq!(cpuid_offsets(&code), [at]);
+        assert_eq!(cpuid_offsets(&code, |_| Known::Nothing), [at]);
+    }
+
+    #[test]
+    fn what_is_known_decides() {
+        // jbe over: the beginning of the CPUID is the operand's end for most starts before it.
+        let code = [[0x80; 40].as_slice(), &[0x31, 0xc0, 0x0f, 0xa2, 0x06, 0x06]].concat();
+        assert_eq!(cpuid_offsets(&code, |_| Known::Nothing), Vec::<usize>::new());
+        assert_eq!(cpuid_offsets(&code, |_| Known::Function(40)), [42]);
+        assert_eq!(cpuid_offsets(&code, |_| Known::Function(41)), Vec::<usize>::new());
+        assert_eq!(
+            cpuid_offsets(&code, |_| Known::Function(100)),
+            Vec::<usize>::new()
+        );
+        let (code, _) = surrounded(&CPUID);
+        assert_eq!(cpuid_offsets(&code, |_| Known::Data), Vec::<usize>::new());
     }
 
     #[test]
@@ -174,7 +220,7 @@ mod tests {
                 let at = random.usize(..length - 1);
                 code[at..at + 2].copy_from_slice(&CPUID);
             }
-            for at in cpuid_offsets(&code) {
+            for at in cpuid_offsets(&code, |_| Known::Nothing) {
                 assert_eq!(code[at..at + 2], CPUID);
             }
         }

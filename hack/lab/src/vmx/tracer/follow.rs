@@ -9,18 +9,18 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc::{self, c_long, user_regs_struct};
+use nix::libc::{self, user_regs_struct};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
 use super::process::{Launch, Launched};
 use super::stop::{self, Resume, Stop, Syscall, Wait};
-use super::{Event, Listener, Method, Options, Report, Shared, TracerError, Until, port};
+use super::{Event, Listener, Method, Options, Report, Shared, TracerError, Until, port, rewrite};
 use crate::vmx::cpuid::Cpuid;
 use crate::vmx::cpuid::faulting::Injection;
 use crate::vmx::cpuid::patching::{Patcher, Places, Trap};
 use crate::vmx::cpuid::scan;
-use crate::vmx::device::{Device, GuestMemory};
+use crate::vmx::device::Device;
 use crate::vmx::guard::{Action, Answer, Guard, Verdict};
 use crate::vmx::measure::{Record, Stops};
 use crate::vmx::memory::Memory;
@@ -31,8 +31,6 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 const END_PAUSE: Duration = Duration::from_millis(1);
 /// `si_code` of a fault that has no address: the backdoor's #GP (`SI_KERNEL`, `asm-generic/siginfo.h`).
 const SI_KERNEL: i32 = 0x80;
-/// The stack below the stack pointer that a function may use (x86-64 psABI), in bytes.
-const RED_ZONE: u64 = 128;
 
 /// A traced thread.
 #[derive(Debug, Default)]
@@ -83,7 +81,7 @@ impl Follower {
             shared,
             ready: Some(ready),
             guard: Guard::new(options.on_exec, isolated),
-            cpuid: super::cpuid(&options),
+            cpuid: Cpuid::new(options.platform),
             patcher: Patcher::default(),
             threads: HashMap::new(),
             spaces: HashMap::new(),
@@ -424,7 +422,7 @@ impl Follower {
     /// A system call that the filter picked, at its entry. What cannot be judged is not executed.
     fn system_call(&mut self, tid: Pid, pid: i32) -> Result<Resume, Errno> {
         self.judge(tid, pid).or_else(|_| {
-            skip(tid, -i64::from(libc::EPERM))?;
+            rewrite::skip(tid, -i64::from(libc::EPERM))?;
             Ok(Resume::Run(0))
         })
     }
@@ -432,7 +430,7 @@ impl Follower {
     fn judge(&mut self, tid: Pid, pid: i32) -> Result<Resume, Errno> {
         let syscall = stop::syscall(tid)?;
         if let Method::Patching = self.method
-            && is_mapping(&syscall)
+            && rewrite::is_mapping(&syscall)
             && let Some(thread) = self.threads.get_mut(&tid.as_raw())
         {
             thread.mapping = Some(syscall);
@@ -442,8 +440,8 @@ impl Follower {
             return Ok(Resume::Run(0));
         };
         match answer {
-            Answer::Result(result) => skip(tid, result)?,
-            Answer::Replaced => replace(tid, &syscall)?,
+            Answer::Result(result) => rewrite::skip(tid, result)?,
+            Answer::Replaced => rewrite::replace(tid, &syscall)?,
         }
         self.intercepted(pid, action, answer);
         Ok(Resume::Run(0))
@@ -490,43 +488,4 @@ impl Follower {
             listener(event());
         }
     }
-}
-
-/// Whether this is one of the calls that make memory executable; the filter lets only those of them through that do.
-fn is_mapping(syscall: &Syscall) -> bool {
-    let mapping = [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect];
-    c_long::try_from(syscall.number).is_ok_and(|number| mapping.contains(&number))
-}
-
-/// Has the kernel skip the system call at whose entry `tid` stands, with this result.
-fn skip(tid: Pid, result: i64) -> Result<(), Errno> {
-    let mut registers = ptrace::getregs(tid)?;
-    registers.orig_rax = u64::MAX;
-    registers.rax = result.cast_unsigned();
-    ptrace::setregs(tid, registers)
-}
-
-/// Turns the exec at whose entry `tid` stands into one of `/bin/true`.
-fn replace(tid: Pid, syscall: &Syscall) -> Result<(), Errno> {
-    // The path, whose end is the only argument, and the vector: below the stack, where nothing lives.
-    const PATH: &[u8; 16] = b"/bin/true\0\0\0\0\0\0\0";
-    const NAME: u64 = 5;
-    let block = (syscall.stack_pointer.wrapping_sub(RED_ZONE + 64)) & !15;
-    let mut bytes = PATH.to_vec();
-    bytes.extend(block.wrapping_add(NAME).to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
-    Memory::new(tid).write(block, &bytes).map_err(|_| Errno::EFAULT)?;
-
-    let mut registers = ptrace::getregs(tid)?;
-    let vector = block.wrapping_add(PATH.len() as u64);
-    if syscall.number == libc::SYS_execveat.cast_unsigned() {
-        // An absolute path: the directory does not matter, but a flag asking for an empty one would.
-        registers.rsi = block;
-        registers.rdx = vector;
-        registers.r8 = 0;
-    } else {
-        registers.rdi = block;
-        registers.rsi = vector;
-    }
-    ptrace::setregs(tid, registers)
 }

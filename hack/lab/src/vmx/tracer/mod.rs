@@ -26,10 +26,6 @@
 //! the kernel does that before the tracer hears of it (for CPUID: SIGSEGV with faulting, SIGILL with patching);
 //! 32-bit programs do not run.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,238 +36,27 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc::c_int;
 
-use super::cpuid::{Cpuid, Platform, faulting};
+use super::cpuid::{Platform, faulting};
 use super::device::Device;
 use super::guard::{Action, Answer, OnExec, filter};
 use super::isolation::Isolation;
 use super::measure::{Ledger, Snapshot};
 
+mod error;
 mod follow;
+mod guest;
 mod port;
 pub(super) mod process;
+mod rewrite;
 pub(super) mod stop;
 #[cfg(test)]
 mod tests;
 
+pub use error::TracerError;
+pub use guest::Guest;
+
 /// How long the guest's first program may take from fork to exec.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Why a guest could not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum TracerError {
-    /// The program is in no directory of PATH, or its name or an argument contains a zero byte.
-    #[error("{program}: no such program")]
-    NotFound {
-        /// As it was asked for.
-        program: String,
-    },
-    /// No process, thread or descriptor could be made.
-    #[error("cannot start a guest process: {source}")]
-    Fork {
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// ptrace is not allowed here, as in some containers.
-    #[error("ptrace is not permitted here: {source}")]
-    Denied {
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// CPUID faulting was asked for, and this processor, or its hypervisor, does not have it.
-    #[error("this processor cannot fault CPUID; use patching")]
-    FaultingUnavailable,
-    /// CPUID faulting could not be switched on in the guest.
-    #[error("cannot make CPUID fault in guest process {pid}: {source}")]
-    Faulting {
-        /// The process.
-        pid: i32,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The child failed before it could execute the program.
-    #[error("cannot prepare the guest process ({step}): {source}")]
-    Prepare {
-        /// What it was doing: mounts, streams, directory, filter or capabilities.
-        step: &'static str,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The program could not be executed.
-    #[error("cannot execute {program}: {source}")]
-    Exec {
-        /// The program.
-        program: String,
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The child was killed before it could execute the program.
-    #[error("the guest was killed before it could execute its program")]
-    Killed,
-    /// The program was not executed in time.
-    #[error("the guest did not execute its program within {} s", START_DEADLINE.as_secs())]
-    Late,
-    /// Killed processes did not end in time; the kernel ends them when it can.
-    #[error("{count} guest processes did not end after SIGKILL")]
-    Survivors {
-        /// How many.
-        count: usize,
-    },
-    /// Waiting for the guest failed.
-    #[error("cannot wait for the guest: {source}")]
-    Wait {
-        /// What the kernel said.
-        source: Errno,
-    },
-    /// The tracer's thread, or the device that it called, panicked. The guest was killed.
-    #[error("the tracer panicked")]
-    Panicked,
-}
-
-impl TracerError {
-    /// Whether this environment lacks what tracing takes, so that a test cannot run rather than fails.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        let refused = |errno: &Errno| matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS);
-        match self {
-            Self::Denied { .. } | Self::FaultingUnavailable => true,
-            Self::Prepare { source, .. } | Self::Fork { source } => refused(source),
-            _ => false,
-        }
-    }
-}
-
-/// The program to be run, and what surrounds it.
-#[derive(Debug)]
-pub struct Guest {
-    program: OsString,
-    arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
-    directory: Option<PathBuf>,
-    streams: [Option<OwnedFd>; 3],
-}
-
-impl Guest {
-    /// `program`, looked up in PATH when it has no slash, with this process's environment, directory and streams.
-    pub fn new(program: impl Into<OsString>) -> Self {
-        Self {
-            program: program.into(),
-            arguments: Vec::new(),
-            environment: std::env::vars_os().collect(),
-            directory: None,
-            streams: [None, None, None],
-        }
-    }
-
-    /// Adds arguments after the program's name.
-    #[must_use]
-    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets an environment variable.
-    #[must_use]
-    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        let key = key.into();
-        self.environment.retain(|(present, _)| *present != key);
-        self.environment.push((key, value.into()));
-        self
-    }
-
-    /// Removes every environment variable.
-    #[must_use]
-    pub fn clear_env(mut self) -> Self {
-        self.environment.clear();
-        self
-    }
-
-    /// Runs the program in `directory`.
-    #[must_use]
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = Some(directory.into());
-        self
-    }
-
-    /// Standard input.
-    #[must_use]
-    pub fn stdin(mut self, stream: impl Into<OwnedFd>) -> Self {
-        let [stdin, ..] = &mut self.streams;
-        *stdin = Some(stream.into());
-        self
-    }
-
-    /// Standard output.
-    #[must_use]
-    pub fn stdout(mut self, stream: impl Into<OwnedFd>) -> Self {
-        let [_, stdout, _] = &mut self.streams;
-        *stdout = Some(stream.into());
-        self
-    }
-
-    /// Standard error.
-    #[must_use]
-    pub fn stderr(mut self, stream: impl Into<OwnedFd>) -> Self {
-        let [.., stderr] = &mut self.streams;
-        *stderr = Some(stream.into());
-        self
-    }
-
-    /// Where the program is: as given, or in the first directory of PATH that has it.
-    fn find(&self) -> Option<PathBuf> {
-        let program = PathBuf::from(&self.program);
-        if self.program.as_bytes().contains(&b'/') {
-            return Some(program);
-        }
-        let path = self
-            .environment
-            .iter()
-            .find(|(key, _)| key == "PATH")
-            .map(|(_, value)| value.clone());
-        std::env::split_paths(
-            path.as_deref()
-                .unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin")),
-        )
-        .map(|directory| directory.join(&program))
-        .find(|file| {
-            file.metadata()
-                .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-        })
-    }
-
-    fn launch(
-        self,
-        filter: Vec<nix::libc::sock_filter>,
-        isolation: Option<Isolation>,
-    ) -> Result<process::Launch, TracerError> {
-        let not_found = || TracerError::NotFound {
-            program: self.program.to_string_lossy().into_owned(),
-        };
-        let string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| not_found());
-        let program = string(self.find().ok_or_else(not_found)?.into_os_string().into_vec())?;
-        let arguments = std::iter::once(&self.program)
-            .chain(&self.arguments)
-            .map(|argument| string(argument.as_bytes().to_vec()))
-            .collect::<Result<_, _>>()?;
-        let environment = self
-            .environment
-            .iter()
-            .map(|(key, value)| string([key.as_bytes(), b"=", value.as_bytes()].concat()))
-            .collect::<Result<_, _>>()?;
-        let directory = match &self.directory {
-            Some(directory) => Some(string(directory.as_os_str().as_bytes().to_vec())?),
-            None => None,
-        };
-        Ok(process::Launch {
-            program,
-            arguments,
-            environment,
-            directory,
-            streams: self.streams,
-            filter,
-            isolation,
-        })
-    }
-}
 
 /// How CPUID is intercepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -552,9 +337,4 @@ impl Drop for Tracer {
             let _ = thread.join();
         }
     }
-}
-
-/// Made by the tracer's thread only.
-fn cpuid(options: &Options) -> Cpuid {
-    Cpuid::new(options.platform)
 }
