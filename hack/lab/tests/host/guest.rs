@@ -107,13 +107,21 @@ impl Guest {
         // Time zero is "the start of the run": things happen after it.
         clock.advance(Duration::from_secs(1));
         let host = SharedHost::new(config, Transcript::new(None), Arc::<ManualClock>::clone(&clock));
+        Self {
+            clock,
+            ..Self::on(host)
+        }
+    }
+
+    /// A guest of a host that has its own clock.
+    pub fn on(host: SharedHost) -> Self {
         let device = host.device();
         let memory = Memory {
             bytes: RefCell::new(vec![0; 256 << 10]),
         };
         Self {
             host,
-            clock,
+            clock: Arc::default(),
             memory,
             only_low: false,
             device,
