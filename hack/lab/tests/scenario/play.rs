@@ -251,3 +251,16 @@ fn allowed_violations_do_not_count() {
     daemon.play("allow violation padding").unwrap();
     assert_eq!(violations(), 0);
 }
+
+#[test]
+fn the_scenarios_of_the_laboratory_can_be_read() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut read = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(path.extension().unwrap(), "scenario", "{}", path.display());
+        lab::vmx::scenario::Scenario::read(&path).unwrap();
+        read += 1;
+    }
+    assert!(read >= 10, "{read} scenarios");
+}
