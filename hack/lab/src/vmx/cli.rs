@@ -22,6 +22,7 @@ use super::{
     control::Control,
     host::{Config, SharedHost},
     machine::{self, Guest, Machine},
+    measurement::Measurement,
     rpci::Profile,
     scenario::{Scenario, lexer, session::Session},
     summary::{Baseline, Summary},
@@ -40,6 +41,7 @@ const KILLED: Duration = Duration::from_secs(5);
 /// The status is 0 when the scenario passed, 1 when it failed, the guest broke the protocol or the time was up, 2 when
 /// this machine does not allow ptrace; without a scenario it is the program's own.
 #[derive(clap::Args)]
+#[command(after_long_help = concat!("Scenarios:\n\n", include_str!("scenario/language.txt")))]
 pub struct Arguments {
     /// Play this scenario; the guest is ended after it
     #[arg(long, value_name = "FILE")]
@@ -175,8 +177,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 
     let mut failures = Vec::new();
+    let mut alive = Measurement::default();
     if let Some(scenario) = &scenario {
         failures.extend(scenario.play(&host, &mut session()).err());
+        alive = machine.measure();
         end(&host, machine.as_ref(), arguments.grace);
     } else {
         // The guest's own end, or the limit's thread, which makes it end.
@@ -187,7 +191,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     drop(control);
 
-    let measurement = machine.measure();
+    // Memory is what the guest had while it lived.
+    let measurement = Measurement {
+        resident: alive.resident,
+        ..machine.measure()
+    };
     let (summary, violations, exit, written) = host.with(|host, now| {
         let summary = Summary::new(host, now, measurement, &Baseline::default());
         let detail = serde_json::to_value(&summary).ok();

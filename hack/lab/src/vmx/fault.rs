@@ -1,27 +1,7 @@
 //! Faults: what the host does wrong, on purpose, at a step of the message layer.
 //!
 //! A fault is armed for a step, optionally of one protocol, says at which occurrences of the step it strikes, and has
-//! one effect. A scenario or the control socket arms it:
-//!
-//! ```text
-//! fault STEP [rpci|tclo] [next N | nth N | every] EFFECT
-//!
-//! STEP    open sendsize sendpayload hbout recvsize recvpayload hbin recvstatus close, payload (the four that carry
-//!         bytes), any
-//! EFFECT  status FLAGS   answers with these flags (0, a number, or names joined by |, such as CPT|CLOSED); without
-//!                        SUCCESS the step is not carried out
-//!         type N         bits 31:16 of EDX
-//!         size N         the size that RECVSIZE tells
-//!         short N        a high-bandwidth read gets only the first N bytes
-//!         no-hb          takes the HB flag out of the answer
-//!         no-reply       an RPCI request is taken and never answered
-//!         id N           the number that OPEN returns
-//!         cookies H L    the cookies that OPEN returns
-//!         scramble       garbage in all registers that the step does not define, and in all upper halves
-//!         lose           the channel does not exist any more
-//!         lose-all       no channel exists any more
-//!         sigsegv        the instruction faults, as off VMware
-//! ```
+//! one effect. A scenario or the control socket arms it; the grammar is in `scenario/language.txt`.
 
 use super::backdoor::{Protocol, Step, status};
 

@@ -1,48 +1,8 @@
 //! Scenarios: a text file that makes things happen to a guest and says what has to follow.
 //!
-//! One command per line; `#` begins a comment; texts with spaces stand in double quotes, where `\0 \n \r \t \\ \" \xNN`
-//! are escapes; times are `100ms`, `5s`, `1.5s` or `2m`. The control socket takes the same lines.
-//!
 //! ```text
-//! Things that happen
-//!   send "COMMAND"              a request of the host: send "OS_Halt"
-//!   reset                       the host asks for registration again
-//!   vmotion [hard]              checkpoint and reset; hard: no channel survives, as after a revert
-//!   resume                      checkpoint, reset, then OS_Resume
-//!   close [rpci|tclo]           the host closes channels
-//!   set variable KEY "VALUE"    the administrator writes a guest variable; unset variable KEY removes it
-//!   set machine-id "TEXT"
-//!   set ping|broadcast TIME|off, set request-timeout TIME, set nul|hb|cookies on|off
-//!   fault ...                   see the module fault; faults clear
-//!   rpci "PREFIX" refuse ["TEXT"] | reply "BYTES" | silence | delay TIME | normal
-//!   signal TERM                 a signal to the guest
-//!   node WORDS                  one line to the control socket of the simulated node
-//!   allow violation KIND|any    what the guest may do wrong
-//!
-//! Time
-//!   wait TIME, measure TIME     measure gives figures to expect
-//!   remember                    expectations look at what happens from here on; all things that happen do the same
-//!   note "TEXT"
-//!
-//! Expectations
-//!   expect [no] WHAT [within TIME [of reset|of action]] [for TIME]
-//!   count rpci "PREFIX" = N     since the last thing that happened; also <= and >=
-//!
-//! WHAT
-//!   registered, running, tools not-running|executing-scripts|running, heartbeat green|yellow|red|gray
-//!   reply "TEXT", reply starting "TEXT"       to the last send
-//!   rpci "PREFIX"                             a request of the guest
-//!   open rpci|tclo, close rpci|tclo           a channel
-//!   timeout, violation KIND, exec "TEXT", guard "TEXT", exit STATUS, exit signal NAME
-//!   hostname "NAME", os "PART", ip ADDRESS, nic MAC, nic MAC address ADDRESS/PREFIX
-//!   variable KEY, variable KEY = "VALUE", version N, version N type N, capability NAME
-//!   a figure of the last measure: calls-per-second, polls-per-second, wakeups-per-second, calls, rpci, cpu-percent,
-//!   resident-kib, reply-median-ms, reply-p99-ms, reply-max-ms, each with <=, >= or = and a number
+#![doc = include_str!("scenario/language.txt")]
 //! ```
-//!
-//! `within TIME` waits that long for it to become true, counted from this line or, with `of`, from the guest's last
-//! answer to `reset` or from the last thing that happened: then it is a bound on the time on the wire, however late
-//! the line is read. `for TIME` demands that it stays so. `no` turns it round.
 
 pub mod command;
 pub mod evidence;

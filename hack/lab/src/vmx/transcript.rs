@@ -13,6 +13,9 @@ const MAX_EVENTS: usize = 8192;
 /// Payload bytes kept in memory.
 const MAX_BYTES: usize = 16 << 20;
 
+/// Events that quote a line of a scenario.
+const COMMANDS: [Kind; 3] = [Kind::Script, Kind::Expect, Kind::Node];
+
 /// What kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,7 +101,7 @@ pub struct Event {
     pub ok: Option<bool>,
     /// Exit status, or the negative number of the signal that ended it.
     pub status: Option<i32>,
-    /// Whatever else there is to say.
+    /// Whatever else there is to say: an object, whose fields stand beside the others.
     pub detail: Option<serde_json::Value>,
 }
 
@@ -146,6 +149,9 @@ impl Event {
     /// One line of JSON, without the line's end.
     pub fn to_json(&self) -> String {
         let bytes = self.bytes.as_deref();
+        // Events call the same thing by the name that fits them.
+        let time = self.latency.map(milliseconds);
+        let is = |kinds: &[Kind]| kinds.contains(&self.kind);
         let line = Line {
             t: milliseconds(self.at),
             ev: self.kind,
@@ -153,10 +159,14 @@ impl Event {
             pid: self.pid,
             proto: self.protocol,
             id: self.id,
-            origin: self.origin,
+            origin: self.origin.filter(|_| !is(&[Kind::Violation])),
+            kind: self.origin.filter(|_| is(&[Kind::Violation])),
+            cmd: self.text.as_deref().filter(|_| is(&COMMANDS)),
             via: self.via,
             queued_ms: self.queued.map(milliseconds),
-            latency_ms: self.latency.map(milliseconds),
+            latency_ms: time.filter(|_| !is(&[Kind::RpciReply, Kind::Expect])),
+            transfer_ms: time.filter(|_| is(&[Kind::RpciReply])),
+            waited_ms: time.filter(|_| is(&[Kind::Expect])),
             ok: self.ok,
             status: self.status,
             info: bytes.and_then(info_id),
@@ -164,9 +174,9 @@ impl Event {
             nul: bytes
                 .map(|bytes| bytes.iter().filter(|byte| **byte == 0).count())
                 .filter(|count| *count > 0),
-            text: (bytes.is_some() || self.text.is_some()).then(|| self.readable()),
+            text: (bytes.is_some() || (self.text.is_some() && !is(&COMMANDS))).then(|| self.readable()),
             hex: bytes.filter(|_| is_binary(self.payload())).map(hex),
-            detail: self.detail.as_ref(),
+            detail: self.detail.as_ref().and_then(serde_json::Value::as_object),
         };
         serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()))
     }
@@ -187,11 +197,19 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cmd: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queued_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ok: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,8 +224,8 @@ struct Line<'a> {
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hex: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a serde_json::Value>,
+    #[serde(flatten)]
+    detail: Option<&'a serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Milliseconds with three decimals, as transcripts write times.

@@ -147,6 +147,7 @@ fn transcript_lines_read_like_the_reference() {
         .collect();
     assert_eq!(lines[0]["ev"], "open");
     assert_eq!(lines[0]["proto"], "RPCI");
+    assert_eq!(lines[0]["cookie"], true);
     assert_eq!(lines[1]["ev"], "rpci");
     assert_eq!(lines[1]["via"], "hb");
     assert_eq!(lines[1]["info"], 7);
@@ -156,6 +157,7 @@ fn transcript_lines_read_like_the_reference() {
     assert_eq!(lines[1].get("hex"), None);
     assert_eq!(lines[2]["ev"], "rpci-reply");
     assert_eq!(lines[2]["text"], "1 ");
+    assert!(lines[2]["transfer_ms"].is_number());
     guest.rpc(channel, b"log \x01\xff").unwrap();
     let line: serde_json::Value = guest
         .events()

@@ -4,8 +4,9 @@ use lab::vmx::{
     device::{Access, Outcome, Registers},
     host::Config,
 };
+use proptest::prelude::*;
 
-use crate::guest::{COOKIES, Guest, Opened, RPCI, SUCCESS};
+use crate::guest::{COOKIES, Guest, Opened, RPCI, SUCCESS, TCLO};
 
 /// Does something wrong and returns the status of it.
 type Case = fn(&mut Guest, Opened) -> u16;
@@ -147,4 +148,76 @@ fn memory_that_is_not_there_is_no_success() {
     );
     assert_eq!(out.rbx, 0);
     guest.assert_violations(&["memory"]);
+}
+
+/// One access of a guest that knows no rules.
+#[derive(Clone, Copy, Debug)]
+struct Wild {
+    access: Access,
+    registers: Registers,
+}
+
+fn wild() -> impl Strategy<Value = Wild> {
+    let word = || prop_oneof![Just(0_u64), Just(1), 0_u64..16, any::<u64>()];
+    let rbx = prop_oneof![
+        Just(RPCI),
+        Just(TCLO),
+        Just(RPCI | COOKIES),
+        Just(0x0001_0000),
+        0_u64..8,
+        Just(65536),
+        Just(65537),
+        any::<u64>()
+    ];
+    let rcx = prop_oneof![
+        (0_u64..8).prop_map(|step| step << 16 | 0x1E),
+        (0_u64..128).prop_map(|command| 0xFFFF_0000 | command),
+        0_u64..8,
+        any::<u64>()
+    ];
+    let port = prop_oneof![Just(0x5658_u64), Just(0x5659)];
+    let access = prop_oneof![3 => Just(Access::Low), 1 => Just(Access::HighOut), 1 => Just(Access::HighIn)];
+    (access, rbx, rcx, (port, 0_u64..4), word(), word(), word()).prop_map(
+        |(access, rbx, rcx, (port, channel), rsi, rdi, rbp)| Wild {
+            access,
+            registers: Registers {
+                rax: 0x564D_5868,
+                rbx,
+                rcx,
+                rdx: channel << 16 | port,
+                rsi,
+                rdi,
+                rbp,
+            },
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a guest executes, the host answers, keeps its limits and works for the next one.
+    #[test]
+    fn any_accesses_are_survived(accesses in proptest::collection::vec(wild(), 0..200), cookies in any::<bool>()) {
+        let mut guest = Guest::new(Config { cookies, ..Config::default() });
+        for Wild { access, mut registers } in accesses {
+            guest.access(access, &mut registers);
+            guest.clock.advance(std::time::Duration::from_millis(300));
+        }
+        prop_assert!(guest.host.with(|host, _| host.channel_count()) <= 128);
+        guest.host.with(|host, now| host.close_channels(now, None));
+        let channel = guest.open(RPCI).unwrap();
+        prop_assert_eq!(guest.rpc(channel, b"log hey").unwrap(), b"1 ");
+    }
+
+    /// Low bandwidth carries any bytes as they are.
+    #[test]
+    fn any_message_arrives(message in proptest::collection::vec(any::<u8>(), 0..300), high_bandwidth in any::<bool>()) {
+        let mut guest = Guest::new(Config { high_bandwidth, ..Config::default() });
+        let channel = guest.open(RPCI).unwrap();
+        let request = [b"info-set guestinfo.any ".as_slice(), &message, b"\0"].concat();
+        prop_assert_eq!(guest.rpc(channel, &request).unwrap(), b"1 ");
+        prop_assert_eq!(guest.variable("guestinfo.any").unwrap(), message);
+        guest.assert_no_violation();
+    }
 }

@@ -298,7 +298,7 @@ impl Session {
             let event = Event {
                 text: Some(line.to_owned()),
                 ok: Some(ok),
-                detail: Some(answer.clone()),
+                detail: Some(json!({ "answer": answer })),
                 ..Event::new(Kind::Node)
             };
             host.record(now, event)
