@@ -85,15 +85,9 @@ pub struct Arguments {
     /// Run a program that is not ours: without the capabilities to harm this machine
     #[arg(long)]
     third_party: bool,
-    /// Run the program as the first process of its own PID namespace
-    #[arg(long)]
-    pid_namespace: bool,
     /// Run the program on a machine that is not VMware
     #[arg(long)]
     not_vmware: bool,
-    /// Run the program as this user and group
-    #[arg(long, value_name = "UID:GID", value_parser = user)]
-    user: Option<(u32, u32)>,
     /// End the run after this time, and fail
     #[arg(long, value_name = "TIME", value_parser = time)]
     limit: Option<Duration>,
@@ -132,22 +126,13 @@ fn violation(text: &str) -> Result<String, String> {
     Err(format!("not one of any, {}", Violation::KINDS.join(", ")))
 }
 
-fn user(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text
-        .split_once(':')
-        .and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
-    parsed.ok_or_else(|| "not UID:GID in numbers".to_owned())
-}
-
 /// Runs the guest to its end.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?;
     let host = power_on(&arguments)?;
     let guest = Guest {
         command: arguments.command.clone(),
-        user: arguments.user,
         third_party: arguments.third_party,
-        pid_namespace: arguments.pid_namespace,
         not_vmware: arguments.not_vmware,
     };
     let machine = match machine::start(&host, &guest) {

@@ -1,23 +1,13 @@
-//! The virtual machine as a scenario sees it: the guest's processes, whoever runs them.
+//! The virtual machine as a scenario sees it: the guest's processes under the tracer.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Child, Command},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
-
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use std::{ffi::OsString, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, thread};
 
 use super::{
+    cpuid::Platform,
+    guard::{Action, Answer},
     host::{Exit, SharedHost},
     measurement::Measurement,
+    tracer::{self, Handle, Tracer, TracerError},
     transcript::{Event, Kind},
 };
 
@@ -36,12 +26,8 @@ pub trait Machine: Send + Sync {
 pub struct Guest {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// User and group, if not the caller's.
-    pub user: Option<(u32, u32)>,
     /// Without the capabilities and the power commands that could reach the machine below.
     pub third_party: bool,
-    /// As the first process of a PID namespace of its own.
-    pub pid_namespace: bool,
     /// The processor says KVM and port accesses fault.
     pub not_vmware: bool,
 }
@@ -50,118 +36,151 @@ pub struct Guest {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// This machine does not allow what the simulation needs.
-    #[error("cannot run the guest: {0}")]
+    #[error("{0}")]
     Unavailable(String),
-    /// The program cannot be started.
-    #[error("cannot run {program}: {error}")]
-    Program {
-        /// The program.
-        program: String,
-        /// The operating system's reason.
-        error: io::Error,
-    },
+    /// The guest cannot be started.
+    #[error("{0}")]
+    Program(String),
 }
 
 /// Starts the guest. Its end arrives at the host as an event.
 pub fn start(host: &SharedHost, guest: &Guest) -> Result<Arc<dyn Machine>, StartError> {
-    if !guest.not_vmware || guest.third_party || guest.pid_namespace {
-        return Err(StartError::Unavailable(
-            "presenting VMware and isolating need the tracer".to_owned(),
-        ));
-    }
     let (program, arguments) = guest
         .command
         .split_first()
-        .ok_or_else(|| StartError::Unavailable("no program given".to_owned()))?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    if let Some((user, group)) = guest.user {
-        command.uid(user).gid(group);
-    }
-    let error = |error| StartError::Program {
-        program: program.to_string_lossy().into_owned(),
-        error,
+        .ok_or_else(|| StartError::Program("no program given".to_owned()))?;
+    let options = tracer::Options {
+        platform: if guest.not_vmware {
+            Platform::Kvm
+        } else {
+            Platform::Vmware
+        },
+        isolated: guest.third_party,
+        ..tracer::Options::default()
     };
-    let child = command.spawn().map_err(error)?;
-    let pid = i32::try_from(child.id()).map_err(|_| error(io::Error::other("process id out of range")))?;
-    let text = guest
-        .command
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ");
-    host.with(|host, now| {
-        host.record(
-            now,
-            Event {
-                pid: Some(pid),
-                text: Some(text),
-                ..Event::new(Kind::Exec)
-            },
-        )
-    });
+    let listener = {
+        let host = host.clone();
+        Box::new(move |event| listen(&host, event))
+    };
+    let guest = tracer::Guest::new(program).args(arguments);
+    let tracer = Tracer::start(guest, options, Box::new(host.device()), Some(listener)).map_err(|error| {
+        let text = error.to_string();
+        if error.is_unavailable() {
+            StartError::Unavailable(text)
+        } else {
+            StartError::Program(text)
+        }
+    })?;
+    let handle = tracer.handle();
     let waiting = host.clone();
+    let wait = move || {
+        let pid = tracer.handle().pid();
+        let exit = match tracer.wait() {
+            Ok(report) => exit(report.status),
+            Err(error) => lost(&waiting, &error),
+        };
+        waiting.with(|host, now| host.exited(now, pid, exit));
+    };
     thread::Builder::new()
         .name("guest".to_owned())
-        .spawn(move || wait(&waiting, child, pid))
-        .map_err(error)?;
-    Ok(Arc::new(Process {
-        host: host.clone(),
-        pid: Pid::from_raw(pid),
-    }))
+        .spawn(wait)
+        .map_err(|error| StartError::Program(error.to_string()))?;
+    Ok(Arc::new(Traced { handle }))
 }
 
-fn wait(host: &SharedHost, mut child: Child, pid: i32) {
-    let exit = match child.wait() {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => Exit::Status(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or_default()),
-        },
-        // Nobody else waits for this child, so this does not happen; the run must end all the same.
-        Err(_) => Exit::Status(i32::MAX),
+/// The tracer gave up, so how the guest would have ended is unknown: it was killed.
+fn lost(host: &SharedHost, error: &TracerError) -> Exit {
+    let event = Event {
+        ok: Some(false),
+        text: Some(error.to_string()),
+        ..Event::new(Kind::ProcExit)
     };
-    host.with(|host, now| host.exited(now, pid, exit));
+    host.with(|host, now| host.record(now, event));
+    Exit::Signal(nix::libc::SIGKILL)
 }
 
-/// A guest off VMware: one ordinary process.
-struct Process {
-    host: SharedHost,
-    pid: Pid,
+fn exit(status: ExitStatus) -> Exit {
+    match status.code() {
+        Some(code) => Exit::Status(code),
+        None => Exit::Signal(status.signal().unwrap_or_default()),
+    }
 }
 
-impl Machine for Process {
-    fn signal(&self, signal: i32) -> io::Result<()> {
-        // After its end the number may belong to somebody else.
-        if self.host.with(|host, _| host.exit.is_some()) {
-            return Err(io::Error::other("the guest has ended"));
+/// Events of the tracer, as the transcript tells them.
+fn listen(host: &SharedHost, event: tracer::Event) {
+    let event = match event {
+        tracer::Event::Exec { pid, program } => Event {
+            pid: Some(pid),
+            text: Some(program.display().to_string()),
+            ..Event::new(Kind::Exec)
+        },
+        tracer::Event::Exited { pid, status } => {
+            let status = match exit(status) {
+                Exit::Status(status) => status,
+                Exit::Signal(signal) => -signal,
+            };
+            Event {
+                pid: Some(pid),
+                status: Some(status),
+                ..Event::new(Kind::ProcExit)
+            }
         }
-        Ok(kill(self.pid, Signal::try_from(signal)?)?)
+        tracer::Event::Intercepted { pid, action, answer } => Event {
+            pid: Some(pid),
+            text: Some(interception(&action, answer)),
+            ..Event::new(Kind::Guard)
+        },
+        tracer::Event::Process { .. } | tracer::Event::Signal { .. } | tracer::Event::Repaired { .. } => {
+            return;
+        }
+    };
+    host.with(|host, now| host.record(now, event));
+}
+
+fn interception(action: &Action, answer: Answer) -> String {
+    let action = match action {
+        Action::Execute { program, arguments } => {
+            let arguments = arguments.get(1..).unwrap_or_default();
+            std::iter::once(program)
+                .chain(arguments)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        other => format!("{other:?}"),
+    };
+    match answer {
+        Answer::Replaced => format!("{action} -> replaced"),
+        Answer::Result(result) => format!("{action} -> {result}"),
+    }
+}
+
+/// A guest under the tracer.
+struct Traced {
+    handle: Handle,
+}
+
+impl Machine for Traced {
+    fn signal(&self, signal: i32) -> io::Result<()> {
+        if self.handle.signal(signal) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the guest has ended"))
+        }
     }
 
     fn measure(&self) -> Measurement {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
-        let status = read("status");
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-                .unwrap_or_default()
-        };
-        // The first field is the time on the processor, in nanoseconds.
-        let nanoseconds = read("schedstat")
-            .split_whitespace()
-            .next()
-            .and_then(|field| field.parse().ok());
+        let total = self.handle.snapshot().total();
         Measurement {
-            cpu: Duration::from_nanos(nanoseconds.unwrap_or_default()),
-            resident: field("VmRSS:") * 1024,
-            resident_peak: field("VmHWM:") * 1024,
-            wakeups: field("voluntary_ctxt_switches:"),
-            stops: 0,
+            cpu: total.cpu.unwrap_or_default(),
+            resident: total.resident.unwrap_or_default(),
+            resident_peak: total.peak.unwrap_or_default(),
+            wakeups: total.wakeups,
+            stops: total.stops.total(),
         }
     }
 
     fn stop(&self) {
-        // It fails only when there is nothing left to stop.
-        drop(self.signal(Signal::SIGKILL as i32));
+        self.handle.stop();
     }
 }
