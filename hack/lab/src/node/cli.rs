@@ -1,11 +1,15 @@
 //! `lab node`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Node, Source, release::Release, script::Script};
+use super::{Config, Node, Source, control, release::Release, script::Script};
 
 /// Arguments of `lab node`.
 #[derive(clap::Args)]
@@ -17,7 +21,7 @@ pub struct Arguments {
         default_value = "/system/run/machined/machine.sock"
     )]
     socket: PathBuf,
-    /// Where commands are taken, one a line (try `calls`, `state`, `address add eth0 10.0.0.9/24 dhcp`)
+    /// Where commands are taken, one a line
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// State file, see hack/lab/nodes; a control plane with one adapter when absent
@@ -32,6 +36,9 @@ pub struct Arguments {
     /// Commands that are carried out before the socket is announced
     #[arg(long = "command", value_name = "COMMAND")]
     commands: Vec<String>,
+    /// Start nothing: send this command to the node at --control and print its answer
+    #[arg(long, value_name = "COMMAND", requires = "control", conflicts_with_all = ["state", "mirror", "talos"])]
+    tell: Vec<String>,
 }
 
 /// Runs the node until it is told to stop.
@@ -44,7 +51,26 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()?
-        .block_on(serve(arguments))
+        .block_on(async {
+            match &arguments.control {
+                Some(control) if !arguments.tell.is_empty() => tell(control, &arguments.tell).await,
+                _ => serve(arguments).await,
+            }
+        })
+}
+
+/// Prints the answer to each command; the first that fails is the last, and fails the program.
+async fn tell(control: &Path, commands: &[String]) -> anyhow::Result<ExitCode> {
+    for command in commands {
+        let answer = control::tell(control, command)
+            .await
+            .with_context(|| format!("no answer from {}", control.display()))?;
+        println!("{answer}");
+        if answer.get("ok") != Some(&true.into()) {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {

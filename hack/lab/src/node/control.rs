@@ -22,18 +22,20 @@ use super::{Inner, apply::CommandError, listener};
 
 /// Longest line, in bytes; a resource can be long.
 const MAX_LINE: usize = 1 << 20;
+/// Longest answer, in bytes: the state of a node with thousands of addresses.
+const MAX_ANSWER: usize = 64 << 20;
 /// Controllers at a time.
 const MAX_CONTROLLERS: usize = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the control socket, for its owner only.
-pub async fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(super) async fn bind(path: &Path) -> io::Result<UnixListener> {
     listener::bind_private(path).await
 }
 
 /// Answers controllers at `path` until `stop`.
-pub async fn run(listener: UnixListener, path: PathBuf, inner: Arc<Inner>, stop: CancellationToken) {
+pub(super) async fn run(listener: UnixListener, path: PathBuf, inner: Arc<Inner>, stop: CancellationToken) {
     let mut controllers = JoinSet::new();
     loop {
         tokio::select! {
@@ -51,6 +53,18 @@ pub async fn run(listener: UnixListener, path: PathBuf, inner: Arc<Inner>, stop:
     drop(listener);
     _ = fs::remove_file(path);
     controllers.shutdown().await;
+}
+
+/// Sends one command to the node whose control socket is at `path` and returns its answer, a JSON object. The node
+/// decides how long that takes; `expect` names its own time.
+pub async fn tell(path: &Path, line: &str) -> io::Result<Value> {
+    let mut lines = Framed::new(
+        UnixStream::connect(path).await?,
+        LinesCodec::new_with_max_length(MAX_ANSWER),
+    );
+    lines.send(line).await.map_err(io::Error::other)?;
+    let answer = lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+    serde_json::from_str(&answer.map_err(io::Error::other)?).map_err(io::Error::other)
 }
 
 async fn converse(stream: UnixStream, inner: Arc<Inner>) {

@@ -82,6 +82,8 @@ impl Mirror {
         reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let outcome = tokio::select! {
+                // The connection ends with the same token, which is no news then.
+                biased;
                 () = stop.cancelled() => return,
                 _ = reread.tick() => self.reread(),
                 alive = self.kernel.changed() => {

@@ -17,7 +17,7 @@ mod apply;
 pub mod calls;
 pub mod cli;
 pub mod command;
-mod control;
+pub mod control;
 mod cosi;
 pub mod faults;
 mod gateway;
