@@ -7,14 +7,15 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
+use tonic::Code;
 
 use super::{
     Inner,
     calls::{Call, code_name},
-    command::{Command, Expected, NewAddress, NewLink, NewRoute, ParseError, ResourceChange, Switch},
+    command::{Command, Expected, ParseError, ResourceChange, Switch},
     faults::Welcome,
     listener::Order,
-    network::{self, Address, Link, Route, node_addresses},
+    network::{edit, node_addresses},
     script, stage,
     store::{Document, Store, StoreError},
 };
@@ -38,17 +39,6 @@ pub enum CommandError {
 
 /// Time that the socket has to go away once that was ordered.
 const UNLINK: Duration = Duration::from_secs(5);
-/// The drivers whose links are adapters.
-const ADAPTERS: [(&str, &str); 4] = [
-    ("vmxnet3", "15AD:07B0"),
-    ("e1000", "8086:100F"),
-    ("e1000e", "8086:10D3"),
-    ("virtio_net", "1AF4:1000"),
-];
-/// PCI address of an adapter that has none given; the first vmxnet3 of a VM usually has this one.
-const BUS: &str = "0000:0b:00.0";
-/// 802.1Q
-const VLAN_PROTOCOL: u32 = 0x8100;
 
 impl Inner {
     pub(super) async fn apply(&self, command: Command) -> Result<Value, CommandError> {
@@ -95,7 +85,11 @@ impl Inner {
                 if on { self.cut().await } else { Ok(json!({})) }
             }
             Command::Refuse(code, method, text) => {
-                let text = if text.is_empty() { "not authorized" } else { &text };
+                let text = match (text.as_str(), code) {
+                    ("", Code::PermissionDenied) => "not authorized",
+                    ("", code) => code.description(),
+                    (text, _) => text,
+                };
                 self.faults.refuse(&method, code, text);
                 Ok(json!({}))
             }
@@ -240,18 +234,18 @@ impl Inner {
 /// A change of resources.
 pub(super) fn change(store: &Store, command: Command) -> Result<(), StoreError> {
     match command {
-        Command::AddLink(new) => _ = store.put(link(store, new)?.document())?,
-        Command::RemoveLink(name) => network::remove_link(store, &name)?,
-        Command::SetLink(name, up) => _ = network::set_link(store, &name, up)?,
+        Command::AddLink(new) => _ = store.put(edit::link(store, new)?.document())?,
+        Command::RemoveLink(name) => edit::remove_link(store, &name)?,
+        Command::SetLink(name, up) => _ = edit::set_link(store, &name, up)?,
         Command::AddAddress(new) => {
-            for document in address(store, new)?.documents() {
+            for document in edit::address(store, new)?.documents() {
                 store.put(document)?;
             }
         }
-        Command::RemoveAddress(link, prefix) => network::remove_address(store, &link, prefix)?,
-        Command::AddRoute(new) => _ = store.put(route(store, new)?.document())?,
+        Command::RemoveAddress(link, prefix) => edit::remove_address(store, &link, prefix)?,
+        Command::AddRoute(new) => _ = store.put(edit::route(store, new)?.document())?,
         Command::RemoveRoute(new) => {
-            let document = route(store, new)?.document();
+            let document = edit::route(store, new)?.document();
             store.remove(None, &document.kind, &document.id)?;
         }
         Command::PutResource(document) => _ = store.put(document)?,
@@ -264,121 +258,4 @@ pub(super) fn change(store: &Store, command: Command) -> Result<(), StoreError> 
         _ => {}
     }
     Ok(())
-}
-
-fn link(store: &Store, new: NewLink) -> Result<Link, StoreError> {
-    let adapter = ADAPTERS.iter().find(|(driver, _)| *driver == new.kind);
-    let loopback = new.kind == "loopback";
-    let mac = match new.mac {
-        Some(mac) => mac,
-        None if loopback => "00:00:00:00:00:00".to_owned(),
-        None => {
-            let [a, b, c, ..] = fastrand::u32(..).to_be_bytes();
-            // VMware's range for addresses that are set by hand.
-            format!("00:50:56:{:02x}:{b:02x}:{c:02x}", a & 0x3f)
-        }
-    };
-    let index = |name: Option<&String>| name.map_or(Ok(0), |name| network::link_index(store, name));
-    let master_index = index(new.master.as_ref())?;
-    let slave_kind = match &new.master {
-        Some(master) => network::link_kind(store, master)?,
-        None => String::new(),
-    };
-    Ok(Link {
-        index: new.index.unwrap_or_else(|| network::free_index(store)),
-        link_type: if loopback {
-            network::LOOPBACK
-        } else {
-            network::ETHER
-        },
-        kind: if adapter.is_some() || loopback {
-            String::new()
-        } else {
-            new.kind.clone()
-        },
-        slave_kind,
-        flags: match (new.down, loopback) {
-            (true, _) => network::FLAGS_DOWN,
-            // UP | LOOPBACK | RUNNING | LOWER_UP
-            (false, true) => 0x1_0049,
-            (false, false) => network::FLAGS_UP,
-        },
-        operational_state: match (new.down, loopback) {
-            (true, _) => network::OPER_DOWN,
-            (false, true) => 0,
-            (false, false) => network::OPER_UP,
-        },
-        carrier: !new.down,
-        permanent_addr: match (new.permanent_mac, adapter) {
-            (Some(mac), _) => mac,
-            (None, Some(_)) => mac.clone(),
-            (None, None) => String::new(),
-        },
-        broadcast_addr: if loopback {
-            "00:00:00:00:00:00"
-        } else {
-            "ff:ff:ff:ff:ff:ff"
-        }
-        .to_owned(),
-        hardware_addr: mac,
-        mtu: new.mtu.unwrap_or(if loopback { 65536 } else { 1500 }),
-        queue_disc: if adapter.is_some() { "mq" } else { "noqueue" }.to_owned(),
-        master_index,
-        link_index: index(new.parent.as_ref())?,
-        driver: adapter.map_or("", |(driver, _)| driver).to_owned(),
-        pci_id: adapter.map_or("", |(_, id)| id).to_owned(),
-        bus_path: match (new.bus, adapter) {
-            (Some(bus), _) => bus,
-            (None, Some(_)) => BUS.to_owned(),
-            (None, None) => String::new(),
-        },
-        speed: new.speed.unwrap_or(0),
-        alias: String::new(),
-        alt_names: Vec::new(),
-        vlan: new.vid.map(|id| (id, VLAN_PROTOCOL)),
-        name: new.name,
-    })
-}
-
-fn address(store: &Store, new: NewAddress) -> Result<Address, StoreError> {
-    let address = new.prefix.address;
-    Ok(Address {
-        index: network::link_index(store, &new.link)?,
-        link: new.link,
-        prefix: new.prefix,
-        local: new.local.or(address.is_ipv4().then_some(address)),
-        broadcast: network::broadcast_of(new.prefix),
-        flags: new.flags,
-        scope: new.scope.unwrap_or_else(|| network::scope_of(address)),
-        priority: new.priority,
-        origin: new.origin,
-    })
-}
-
-fn route(store: &Store, new: NewRoute) -> Result<Route, StoreError> {
-    let example = new
-        .gateway
-        .or(new.destination.map(|destination| destination.address));
-    let link = new.link.unwrap_or_default();
-    Ok(Route {
-        ipv6: example.is_some_and(|address| address.is_ipv6()),
-        index: if link.is_empty() {
-            0
-        } else {
-            network::link_index(store, &link)?
-        },
-        link,
-        destination: new.destination,
-        source: new.source,
-        gateway: new.gateway,
-        table: new.table,
-        priority: new.priority,
-        // RT_SCOPE_LINK for what is on the link, RT_SCOPE_UNIVERSE for what a gateway leads to.
-        scope: if new.gateway.is_some() { 0 } else { 253 },
-        route_type: 1,
-        flags: 0,
-        protocol: new.protocol,
-        mtu: 0,
-        next_hops: Vec::new(),
-    })
 }

@@ -9,10 +9,11 @@ use std::{
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Node, Source, control, release::Release, script::Script};
+use super::{Config, Node, Source, command::HELP, control, release::Release, script::Script};
 
 /// Arguments of `lab node`.
 #[derive(clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Arguments {
     /// Where the machine API is served
     #[arg(

@@ -1,6 +1,7 @@
 //! The commands of the control interface: one line of words each.
 
 mod parse;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,39 @@ use tonic::Code;
 pub use parse::ParseError;
 
 use super::{network::Origin, power::GoingDown, spec::Prefix, store::Document};
+
+/// The commands as `lab node --help` lists them.
+pub const HELP: &str = "\
+Commands:
+  link add NAME [KIND] [mac M] [permanent-mac M] [bus B] [mtu N] [index N] [master LINK] [parent LINK] [vid N]
+      [speed N] [down]                   KIND: vmxnet3, e1000, e1000e, loopback, bond, vlan, bridge, veth, ...
+  link remove|up|down NAME
+  address add LINK ADDRESS/LENGTH [static|dhcp|vip|platform|cmdline|default|kernel] [FLAG]... [scope S]
+      [priority N] [local ADDRESS]       FLAG: permanent, tentative, deprecated, dadfailed, temporary, ...
+  address remove LINK ADDRESS/LENGTH
+  route add|remove DESTINATION|default [via ADDRESS] [dev LINK] [metric N] [proto P] [src ADDRESS] [table N]
+  hostname set NAME [DOMAIN]
+  resolver set [ADDRESS]... [search DOMAIN...]
+  stage set STAGE [unready CONDITION REASON]
+  resource put DOCUMENT                  YAML or JSON: type, id, spec, and if need be namespace and owner
+  resource remove|teardown [NAMESPACE/]TYPE ID
+  overrun [NAMESPACE/]TYPE               every watch of the type gets ERRORED and is silent
+  stall [TIME|on|off]                    holds every reply and stream
+  hang-new [on|off]                      accepts and never answers
+  garbage [on|off]                       answers with bytes that are no HTTP/2
+  refuse CODE METHOD|all [TEXT]          refuse off [METHOD] ends it
+  restart [down-for TIME] [drain TIME]   as machined stops: unlink, GOAWAY, drain (10s), hard close, gone, back
+  kill [down-for TIME]                   the same without GOAWAY and drain
+  cut                                    closes all connections hard, the socket stays
+  power record                           Shutdown and Reboot are only recorded (at first)
+  power stop PID [after TIME] [vanish TIME]
+                                         the next one changes the stage, stops PID, and the socket goes
+  calls [METHOD]                         reset-calls forgets them
+  expect call METHOD [role R] [outcome CODE] [KEY=VALUE]... [count N] [within TIME]
+  expect no call METHOD [role R] [outcome CODE] [KEY=VALUE]... [for TIME]
+  expect listening [within TIME]
+  state                                  everything there is
+TIME is 2s, 500ms or a number of seconds. Each answer is one JSON object with ok true or false.";
 
 /// What the node can be told.
 #[derive(Clone, Debug)]

@@ -1,15 +1,16 @@
 //! Links, addresses and routes as Talos serves them.
 
+pub mod edit;
 pub mod node_addresses;
 
 use std::net::IpAddr;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     schema::network::{ADDRESS_SPECS, ADDRESS_STATUSES, LINK_STATUSES, NAMESPACE, ROUTE_STATUSES},
     spec::Prefix,
-    store::{Document, Kind, Store, StoreError},
+    store::{Document, Kind},
 };
 
 /// IFA_F_PERMANENT
@@ -302,76 +303,6 @@ fn kind(name: &'static str) -> Kind {
     Kind {
         namespace: NAMESPACE.to_owned(),
         name,
-    }
-}
-
-/// The index of the link called `name`.
-pub fn link_index(store: &Store, name: &str) -> Result<u32, StoreError> {
-    let link = store.get(&kind(LINK_STATUSES), name)?;
-    Ok(link
-        .spec
-        .get("index")
-        .and_then(Value::as_u64)
-        .and_then(|index| u32::try_from(index).ok())
-        .unwrap_or(0))
-}
-
-/// The kind of the link called `name`.
-pub fn link_kind(store: &Store, name: &str) -> Result<String, StoreError> {
-    let link = store.get(&kind(LINK_STATUSES), name)?;
-    let kind = link.spec.get("kind").and_then(Value::as_str);
-    Ok(kind.unwrap_or_default().to_owned())
-}
-
-/// An index that no link has.
-pub fn free_index(store: &Store) -> u32 {
-    let links = store.list(&kind(LINK_STATUSES));
-    let indexes = links.iter().filter_map(|link| link.spec.get("index")?.as_u64());
-    let last = indexes.max().unwrap_or(0);
-    u32::try_from(last).unwrap_or(0).saturating_add(1)
-}
-
-/// Sets a link up, with carrier, or down.
-pub fn set_link(store: &Store, name: &str, up: bool) -> Result<bool, StoreError> {
-    let mut spec = store.get(&kind(LINK_STATUSES), name)?.spec.clone();
-    if let Value::Object(fields) = &mut spec {
-        fields.insert("flags".into(), json!(if up { FLAGS_UP } else { FLAGS_DOWN }));
-        fields.insert(
-            "operationalState".into(),
-            json!(if up { OPER_UP } else { OPER_DOWN }),
-        );
-        fields.insert("linkState".into(), json!(up));
-    }
-    store.put(Document::new(LINK_STATUSES, name, spec))
-}
-
-/// Removes a link with its addresses and routes, as the kernel does. What was configured stays configured.
-pub fn remove_link(store: &Store, name: &str) -> Result<(), StoreError> {
-    store.remove(None, LINK_STATUSES, name)?;
-    for (kind_name, field) in [(ADDRESS_STATUSES, "linkName"), (ROUTE_STATUSES, "outLinkName")] {
-        for resource in store.list(&kind(kind_name)) {
-            if resource.spec.get(field).and_then(Value::as_str) == Some(name) {
-                store.remove(None, kind_name, resource.id())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes an address and everything that asked for it.
-pub fn remove_address(store: &Store, link: &str, prefix: Prefix) -> Result<(), StoreError> {
-    let id = format!("{link}/{prefix}");
-    store.remove(None, ADDRESS_STATUSES, &id)?;
-    let suffix = format!("/{id}");
-    let (layers, _) = store.kind(None, ADDRESS_SPECS)?;
-    for spec in store.list(&layers) {
-        if spec.id().ends_with(&suffix) {
-            store.remove(None, ADDRESS_SPECS, spec.id())?;
-        }
-    }
-    match store.remove(Some(NAMESPACE), ADDRESS_SPECS, &id) {
-        Ok(()) | Err(StoreError::NotFound(_)) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

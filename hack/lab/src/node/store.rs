@@ -7,6 +7,8 @@
 //! A watch reads the history at its own pace; one that falls more than the history behind is told so and gets
 //! nothing more (`cosi-project/runtime pkg/state/impl/inmem/collection.go`).
 
+mod feed;
+
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use talos_vmtoolsd::pb::cosi::resource as pb;
 use tokio::sync::watch;
+
+pub use feed::{Feed, Overrun};
 
 use super::{
     release::Release,
@@ -369,13 +373,7 @@ impl Store {
     pub fn follow(self: &Arc<Self>, kind: &Kind, tail: u64) -> (Vec<Arc<Resource>>, Feed) {
         let mut collections = self.lock();
         let collection = collections.entry(kind.clone()).or_insert_with(Collection::new);
-        let feed = Feed {
-            store: Arc::clone(self),
-            kind: kind.clone(),
-            position: collection.written.saturating_sub(tail.min(HISTORY)),
-            overruns: collection.overruns,
-            wake: collection.wake.subscribe(),
-        };
+        let feed = Feed::new(Arc::clone(self), kind.clone(), collection, tail);
         (collection.items.values().cloned().collect(), feed)
     }
 
@@ -423,65 +421,4 @@ fn next_version(version: &str) -> String {
         .parse::<u64>()
         .map_or(1, |version| version.saturating_add(1))
         .to_string()
-}
-
-/// A watch fell further behind than the history reaches.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "buffer overrun: namespace {:?} type {:?}, write pos {written}, pos {position}, capacity {HISTORY}",
-    kind.namespace,
-    kind.name
-)]
-pub struct Overrun {
-    kind: Kind,
-    written: u64,
-    position: u64,
-}
-
-/// The changes of one collection, read at the reader's pace.
-pub struct Feed {
-    store: Arc<Store>,
-    kind: Kind,
-    position: u64,
-    overruns: u64,
-    wake: watch::Receiver<()>,
-}
-
-impl Feed {
-    /// Place of the last change before this feed's next one.
-    pub fn place(&self) -> Option<u64> {
-        self.position.checked_sub(1)
-    }
-
-    /// Waits for changes and returns all there are, at least one.
-    pub async fn next(&mut self) -> Result<Vec<Change>, Overrun> {
-        loop {
-            self.wake.mark_unchanged();
-            let changes = self.read()?;
-            if !changes.is_empty() {
-                return Ok(changes);
-            }
-            // Fails only when the store is gone, which this feed holds.
-            _ = self.wake.changed().await;
-        }
-    }
-
-    fn read(&mut self) -> Result<Vec<Change>, Overrun> {
-        let collections = self.store.lock();
-        let Some(collection) = collections.get(&self.kind) else {
-            return Ok(Vec::new());
-        };
-        let behind = collection.written.saturating_sub(self.position);
-        if behind > HISTORY || collection.overruns != self.overruns {
-            return Err(Overrun {
-                kind: self.kind.clone(),
-                written: collection.written,
-                position: self.position,
-            });
-        }
-        let known = collection.history.len() as u64;
-        let skip = usize::try_from(known.saturating_sub(behind)).unwrap_or(usize::MAX);
-        self.position = collection.written;
-        Ok(collection.history.iter().skip(skip).cloned().collect())
-    }
 }

@@ -107,7 +107,7 @@ fn vlan_link_status() {
         encoded(network::LINK_STATUSES, Release::V1_13, &document),
         unhex("08055a04766c616ed2010708a01f10808202")
     );
-    // The vector of the dossier has a linkIndex-like field 2 between: type 1.
+    // The vector also has type 1.
     let document = json!({
         "index": 5, "type": 1, "kind": "vlan", "vlan": { "vlanID": 4000, "vlanProtocol": "802.1q" }
     });
@@ -250,6 +250,71 @@ fn yaml_prints_names_lists_and_nesting() {
         spec(runtime::MACHINE_STATUSES, Release::V1_14, &document).yaml(),
         "stage: shutting down\nstatus:\n    ready: false\n    unmetConditions:\n        - name: time\n          \
          reason: \"5\"\n"
+    );
+}
+
+/// Bytes and YAML of Talos's own code: `protoenc.Marshal` and `yaml.Marshal` over the structs of
+/// `pkg/machinery` v1.11.0.
+#[test]
+fn specs_of_1_11_are_what_its_own_encoder_writes() {
+    let check = |kind: &str, document: &Value, hex: &str, yaml: &str| {
+        let spec = spec(kind, Release::V1_11, document);
+        assert_eq!(spec.encode(), unhex(hex), "{kind}");
+        assert_eq!(spec.yaml(), yaml, "{kind}");
+    };
+    check(
+        network::LINK_STATUSES,
+        &vmxnet3(),
+        "fa010008021001180020c3a0042a06005056abcdeff20106005056abcdef3206ffffffffffff38dc0b42026d71480050065a00
+         62006a0c303030303a30623a30302e307209313541443a303742307a07766d786e6574338201008a01009201009a0100a20100
+         aa0100b00101b801904ec00100c80101d2010408001000da01080a02080012020800e201390800100018002000280030003800
+         40004800500058006000680070007800800100880100900100980100a00100a80100b00100b80100c00100ea01080a00120018
+         002000",
+        "index: 2\ntype: ether\nlinkIndex: 0\nflags: UP,BROADCAST,RUNNING,MULTICAST,LOWER_UP\n\
+         hardwareAddr: 00:50:56:ab:cd:ef\npermanentAddr: 00:50:56:ab:cd:ef\nbroadcastAddr: ff:ff:ff:ff:ff:ff\n\
+         mtu: 1500\nqueueDisc: mq\noperationalState: up\nkind: \"\"\nslaveKind: \"\"\nbusPath: 0000:0b:00.0\n\
+         pciID: 15AD:07B0\ndriver: vmxnet3\nlinkState: true\nspeedMbit: 10000\nport: TwistedPair\n\
+         duplex: Full\n",
+    );
+    check(
+        network::ROUTE_STATUSES,
+        &json!({
+            "family": "inet4", "gateway": "10.5.0.1", "outLinkIndex": 2, "outLinkName": "eth0", "table": "main",
+            "priority": 1024, "type": "unicast", "protocol": "static",
+        }),
+        "0802120b10ffffffffffffffffff011a0022060a040a050001280232046574683038fe014080084800500158006004
+         6800",
+        "family: inet4\ndst: \"\"\nsrc: \"\"\ngateway: 10.5.0.1\noutLinkIndex: 2\noutLinkName: eth0\n\
+         table: main\npriority: 1024\nscope: global\ntype: unicast\nflags: \"\"\nprotocol: static\n",
+    );
+    check(
+        network::RESOLVER_STATUSES,
+        &json!({ "dnsServers": ["10.5.0.53"], "searchDomains": ["example.org"] }),
+        "0a060a040a050035120b6578616d706c652e6f7267",
+        "dnsServers:\n    - 10.5.0.53\nsearchDomains:\n    - example.org\n",
+    );
+    check(
+        runtime::SECURITY_STATES,
+        &json!({ "selinuxState": "enabled, permissive", "bootedWithUKI": true }),
+        "080012001a00200130002801",
+        "secureBoot: false\nselinuxState: enabled, permissive\nbootedWithUKI: true\n",
+    );
+    check(
+        runtime::MACHINE_STATUSES,
+        &json!({ "stage": "running", "status": { "unmetConditions": [{ "name": "time", "reason": "5" }] } }),
+        "0804120d080012090a0474696d65120135",
+        "stage: running\nstatus:\n    ready: false\n    unmetConditions:\n        - name: time\n          \
+         reason: \"5\"\n",
+    );
+    check(
+        network::ADDRESS_SPECS,
+        &json!({
+            "address": "10.5.0.2/24", "linkName": "eth0", "family": "inet4", "flags": "permanent",
+            "layer": "configuration",
+        }),
+        "0a080a040a050002101812046574683018022000288001300040003804",
+        "address: 10.5.0.2/24\nlinkName: eth0\nfamily: inet4\nscope: global\nflags: permanent\n\
+         layer: configuration\n",
     );
 }
 
