@@ -27,7 +27,8 @@ Commands:
   hostname set NAME [DOMAIN]
   resolver set [ADDRESS]... [search DOMAIN...]
   stage set STAGE [unready CONDITION REASON]
-  resource put DOCUMENT                  YAML or JSON: type, id, spec, and if need be namespace and owner
+  resource put DOCUMENT                  YAML or JSON: type, id, spec, and if need be namespace and owner;
+                                         NodeAddresses with an owner of their own are not recomputed
   resource remove|teardown [NAMESPACE/]TYPE ID
   overrun [NAMESPACE/]TYPE               every watch of the type gets ERRORED and is silent
   stall [TIME|on|off]                    holds every reply and stream

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::{
     codec::{Framed, LinesCodec, LinesCodecError},
@@ -24,6 +25,8 @@ use super::{Inner, apply::CommandError, listener};
 const MAX_LINE: usize = 1 << 20;
 /// Longest answer, in bytes: the state of a node with thousands of addresses.
 const MAX_ANSWER: usize = 64 << 20;
+/// Time for an answer: an hour, the longest that a command may ask for, and some.
+const PATIENCE: Duration = Duration::from_secs(3660);
 /// Controllers at a time.
 const MAX_CONTROLLERS: usize = 32;
 /// Pause after a failed accept.
@@ -55,16 +58,16 @@ pub(super) async fn run(listener: UnixListener, path: PathBuf, inner: Arc<Inner>
     controllers.shutdown().await;
 }
 
-/// Sends one command to the node whose control socket is at `path` and returns its answer, a JSON object. The node
-/// decides how long that takes; `expect` names its own time.
+/// Sends one command to the node whose control socket is at `path` and returns its answer, a JSON object.
 pub async fn tell(path: &Path, line: &str) -> io::Result<Value> {
-    let mut lines = Framed::new(
-        UnixStream::connect(path).await?,
-        LinesCodec::new_with_max_length(MAX_ANSWER),
-    );
-    lines.send(line).await.map_err(io::Error::other)?;
-    let answer = lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-    serde_json::from_str(&answer.map_err(io::Error::other)?).map_err(io::Error::other)
+    let exchange = async {
+        let stream = UnixStream::connect(path).await?;
+        let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_ANSWER));
+        lines.send(line).await.map_err(io::Error::other)?;
+        let answer = lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        serde_json::from_str(&answer.map_err(io::Error::other)?).map_err(io::Error::other)
+    };
+    timeout(PATIENCE, exchange).await?
 }
 
 async fn converse(stream: UnixStream, inner: Arc<Inner>) {

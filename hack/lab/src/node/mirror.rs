@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Every notification leads to a new dump; what was queued meanwhile is covered by it. A notification that the kernel
-//! dropped costs nothing that way.
+//! dropped costs nothing that way. What a command adds stays; what it changes of the machine's own lasts until the next
+//! dump.
 
 mod adapter;
 mod kernel;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -30,6 +31,8 @@ use kernel::Kernel;
 
 /// How often the host name and resolv.conf are read; nothing tells of their change.
 const REREAD: Duration = Duration::from_secs(5);
+/// Time that a dump may take.
+const DUMP: Duration = Duration::from_secs(5);
 /// Pause after a dump that failed, before the next one.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,6 +45,9 @@ pub enum MirrorError {
     /// The kernel refused a dump.
     #[error("rtnetlink: {0}")]
     Dump(#[from] rtnetlink::Error),
+    /// The kernel did not answer.
+    #[error("rtnetlink: no answer within {DUMP:?}")]
+    Late(#[from] tokio::time::error::Elapsed),
     /// What the kernel says does not fit a resource.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -103,7 +109,7 @@ impl Mirror {
 
     /// Brings the store in line with the kernel.
     async fn refresh(&mut self) -> Result<Vec<String>, MirrorError> {
-        let mut machine = self.kernel.dump().await?;
+        let mut machine = timeout(DUMP, self.kernel.dump()).await??;
         let notices = adapter::present(&mut machine);
         let links = machine.links.iter().map(|link| link.document());
         let addresses = machine.addresses.iter().flat_map(|address| address.documents());

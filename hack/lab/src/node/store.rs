@@ -238,7 +238,7 @@ impl Store {
         Ok((kind, known))
     }
 
-    /// Creates the resource, or updates it when its spec differs. Says whether anything changed.
+    /// Creates the resource, or updates it when its spec or owner differs. Says whether anything changed.
     pub fn put(&self, document: Document) -> Result<bool, StoreError> {
         let (kind, known) = self.kind(document.namespace.as_deref(), &document.kind)?;
         let spec = Spec::read(known, &document.spec, self.release).map_err(|source| StoreError::Spec {
@@ -254,27 +254,28 @@ impl Store {
         let mut collections = self.lock();
         let collection = collections.entry(kind.clone()).or_insert_with(Collection::new);
         let old = collection.items.get(&document.id).cloned();
-        let mut metadata = match old.as_ref().and_then(|old| old.message.metadata.clone()) {
-            Some(metadata) if metadata.phase == RUNNING => metadata,
-            // What was tearing down and is put again is a new resource.
-            Some(_) | None => pb::Metadata {
-                namespace: kind.namespace,
-                r#type: kind.name.to_owned(),
-                id: document.id.clone(),
-                version: "0".to_owned(),
-                owner: document.owner.unwrap_or_else(|| known.owner.to_owned()),
-                phase: RUNNING.to_owned(),
-                created: Some(now),
-                ..Default::default()
-            },
-        };
-        let continues = metadata.version != "0";
-        if continues
-            && old
-                .as_ref()
-                .is_some_and(|old| old.message.spec.as_ref() == Some(&spec))
-        {
+        let old_metadata = old.as_ref().and_then(|old| old.message.metadata.as_ref());
+        // What was tearing down and is put again is a new resource.
+        let continued = old_metadata.filter(|metadata| metadata.phase == RUNNING).cloned();
+        let continues = continued.is_some();
+        let mut metadata = continued.unwrap_or_else(|| pb::Metadata {
+            namespace: kind.namespace,
+            r#type: kind.name.to_owned(),
+            id: document.id.clone(),
+            owner: known.owner.to_owned(),
+            phase: RUNNING.to_owned(),
+            created: Some(now),
+            ..Default::default()
+        });
+        let taken_over = document.owner.filter(|owner| *owner != metadata.owner);
+        let same = old
+            .as_ref()
+            .is_some_and(|old| old.message.spec.as_ref() == Some(&spec));
+        if continues && same && taken_over.is_none() {
             return Ok(false);
+        }
+        if let Some(owner) = taken_over {
+            metadata.owner = owner;
         }
         metadata.version = next_version(&metadata.version);
         metadata.updated = Some(now);

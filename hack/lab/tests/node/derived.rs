@@ -37,6 +37,18 @@ async fn node_addresses_follow_links_and_addresses() {
 }
 
 #[tokio::test]
+async fn a_node_address_with_an_owner_of_its_own_is_left_alone() {
+    let lab = lab(Release::V1_14).await;
+    let document = r#"{"type": "NodeAddresses.net.talos.dev", "id": "routed-no-k8s", "owner": "by hand",
+        "spec": {"addresses": ["10.5.0.40/32"]}}"#;
+    lab.apply(&format!("resource put {document}")).await;
+    lab.apply("address add eth0 10.5.0.3/24").await;
+    assert_eq!(node_address(&lab, "routed-no-k8s").await, ["10.5.0.40/32"]);
+    assert_eq!(node_address(&lab, "routed").await.len(), 4);
+    lab.node.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_address_spec_says_where_an_address_came_from() {
     let lab = lab(Release::V1_14).await;
     lab.apply("address add eth0 10.5.7.7/24 dhcp").await;

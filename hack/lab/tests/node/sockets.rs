@@ -50,6 +50,10 @@ async fn the_control_socket_answers_each_line_with_json() {
         serde_json::from_str(&soon(lines.next_line()).await.unwrap().unwrap()).unwrap()
     };
     assert_eq!(ask("link up eth0").await["ok"], true);
+    let told = soon(lab::node::control::tell(&lab.control, "calls"))
+        .await
+        .unwrap();
+    assert_eq!(told, serde_json::json!({ "ok": true, "calls": [] }));
     let answer = ask("link up eth9").await;
     assert_eq!(answer["ok"], false);
     assert_eq!(
