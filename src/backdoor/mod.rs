@@ -10,23 +10,27 @@
 //! fault that an unprivileged `IN` raises and emulates the access; everywhere else the same instruction raises SIGSEGV.
 //! So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect`].
 
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "there is no machine to ask")
+)]
 mod detect;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(target_arch = "x86_64")]
 mod probe;
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(target_arch = "x86_64"))]
 mod unsupported;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use self::detect::{Absence, Detection, Presence, Product, Refusal, detect, firmware};
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(target_arch = "x86_64"))]
 pub use self::unsupported::Port;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(target_arch = "x86_64")]
 pub use self::x86_64::Port;
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(target_arch = "x86_64"))]
 use self::unsupported as machine;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(target_arch = "x86_64")]
 use self::x86_64 as machine;
 
 /// In EAX of every exchange: "VMXh" (backdoor_def.h, `BDOOR_MAGIC`).

@@ -13,6 +13,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::tclo::StateChange;
 
@@ -112,6 +114,15 @@ fn built_in_commands_have_their_replies() {
     assert_eq!(bench.reply(b" \0"), b"ERROR Bad command");
     assert_eq!(bench.reply(b"Set_Option x"), b"ERROR Unknown or invalid option");
     assert_eq!(bench.dispatch.options().get(b"synctime"), Some(b"0".as_slice()));
+}
+
+proptest! {
+    #[test]
+    fn any_request_has_one_reply(request in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut bench = Bench::new();
+        let reply = bench.reply(&request);
+        prop_assert!(reply.starts_with(b"OK ") || reply.starts_with(b"ERROR "), "{reply:?}");
+    }
 }
 
 #[test]

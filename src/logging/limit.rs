@@ -5,6 +5,8 @@
 //! talos_vmtoolsd::limited!(warn, feature = "tclo", command = "x", "unknown command");
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},

@@ -1,6 +1,6 @@
 //! One channel: the four operations of guest-rpc.md 2.4.
 
-use std::{cmp::min, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use super::{
     ChannelError,
@@ -227,9 +227,7 @@ impl Channel {
                 self.abort(port, false);
                 return Err(self.wrong_type(Step::RecvPayload, kind));
             }
-            let bytes = answer.ebx.to_le_bytes();
-            let used = min(word.len(), bytes.len());
-            for (to, from) in word.iter_mut().zip(bytes).take(used) {
+            for (to, from) in word.iter_mut().zip(answer.ebx.to_le_bytes()) {
                 *to = from;
             }
         }

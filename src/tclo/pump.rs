@@ -50,7 +50,7 @@ pub struct Pump<H> {
     /// Whether a poll of the open channel has worked.
     connected: bool,
     rpci: Connection,
-    /// Encoded, for the next poll.
+    /// Encoded, for the next poll; taken by it, so it never outlives its channel.
     reply: Option<Vec<u8>>,
     buffer: Vec<u8>,
     pace: Pace,
@@ -85,7 +85,7 @@ impl<H: Hypercall> Pump<H> {
         }
     }
 
-    /// The host, for tests to look at.
+    /// The other side of the exchanges.
     pub fn port(&mut self) -> &mut H {
         &mut self.port
     }
@@ -98,7 +98,7 @@ impl<H: Hypercall> Pump<H> {
             self.exchange(now)
         } else {
             self.refuse_calls();
-            self.pause(self.backoff.wait(now))
+            pause(self.backoff.wait(now))
         }
     }
 
@@ -145,15 +145,7 @@ impl<H: Hypercall> Pump<H> {
         if more_calls || self.reply.is_some() {
             Next::Now
         } else {
-            self.pause(self.pace.wait(now))
-        }
-    }
-
-    fn pause(&self, wait: Duration) -> Next {
-        if wait.is_zero() {
-            Next::Now
-        } else {
-            Next::Pause(wait.min(PAUSE_MAX))
+            pause(self.pace.wait(now))
         }
     }
 
@@ -278,16 +270,23 @@ impl<H: Hypercall> Pump<H> {
             limited!(warn, feature = "tclo", err = %error, "no channel to the host");
             self.events.tell(Event::Lost { since: now });
         }
-        self.pause(self.backoff.wait(now))
+        pause(self.backoff.wait(now))
     }
 
     fn close(&mut self) {
         self.connected = false;
-        self.reply = None;
         self.rpci.close(&mut self.port);
         if let Some(channel) = self.tclo.take() {
             channel.close(&mut self.port);
         }
+    }
+}
+
+fn pause(wait: Duration) -> Next {
+    if wait.is_zero() {
+        Next::Now
+    } else {
+        Next::Pause(wait.min(PAUSE_MAX))
     }
 }
 

@@ -128,9 +128,13 @@ impl Host {
         self.next += 1;
         let id = self.next;
         self.seen().opens += 1;
-        let cookies = (0xAAAA_0000 | u32::from(id), 0xBBBB_0000 | u32::from(id));
+        let cookies = if registers.ebx & 0x8000_0000 == 0 {
+            (0, 0)
+        } else {
+            (0xAAAA_0000 | u32::from(id), 0xBBBB_0000 | u32::from(id))
+        };
         let channel = Channel {
-            tclo: registers.ebx == 0xCF4C_4354,
+            tclo: registers.ebx & 0x7FFF_FFFF == 0x4F4C_4354,
             cookies,
             expected: 0,
             inbound: Vec::new(),

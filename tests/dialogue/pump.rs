@@ -95,6 +95,45 @@ fn registration_from_start_to_end() {
 }
 
 #[test]
+fn a_farewell_without_time_still_closes() {
+    let mut bench = Bench::with_features(
+        Host::asks(&["reset", "Capabilities_Register"]),
+        vec![Box::new(Power(Arc::default()))],
+    );
+    bench.settle();
+    commands(&mut bench);
+    bench.pump.stop(Instant::now());
+    assert_eq!(commands(&mut bench), [""; 0]);
+    assert_eq!(bench.host().seen().channels, 0);
+}
+
+#[test]
+fn the_reply_of_the_last_request_is_sent_at_the_end() {
+    let mut bench = Bench::new(Host::asks(&["ping"]));
+    assert_eq!(bench.step(), Next::Now);
+    bench.pump.stop(Instant::now());
+    assert_eq!(replies(&mut bench), ["OK "]);
+}
+
+#[test]
+fn losing_one_channel_gives_up_both() {
+    let mut bench = Bench::new(Host::asks(&["reset"]));
+    bench.settle();
+    assert_eq!(bench.host().seen().channels, 2);
+    let mut failed = false;
+    bench.host().fault = Box::new(move |at, tclo| {
+        (tclo && at == At::RecvSize && !std::mem::replace(&mut failed, true)).then_some(0)
+    });
+    bench.run(5 * SECOND);
+    assert_eq!(bench.host().seen().closes, 2);
+    assert_eq!(
+        bench.host().seen().channels,
+        1,
+        "RPCI is opened when it is needed"
+    );
+}
+
+#[test]
 fn the_same_over_low_bandwidth() {
     let mut host = Host::asks(&["reset", "Capabilities_Register"]);
     host.high_bandwidth = false;
@@ -268,6 +307,11 @@ fn any_step_may_fail_or_be_cancelled_once() {
                         "{high_bandwidth} {step:?} {status:#x} {skip}"
                     );
                     assert!(bench.told().contains(&Event::Registered));
+                    // A virtual machine has 128 channels: none is left behind, but where the host does not close it.
+                    if step != At::Close {
+                        let open = bench.host().seen().channels;
+                        assert_eq!(open, 2, "{high_bandwidth} {step:?} {status:#x} {skip}");
+                    }
                 }
             }
         }
