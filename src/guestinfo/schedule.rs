@@ -17,8 +17,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The same after a change that did not concern the host: bounds the work under a flood of them.
 const QUIET_UNSENT: Duration = Duration::from_millis(10);
 /// How long the first NIC record waits for routes and node addresses, so that it is not sent with one address first and
-/// then with another.
-pub(super) const SETTLE: Duration = Duration::from_millis(300);
+/// then with another. They come within milliseconds of the addresses; the record is to be out 100 ms after a `reset`.
+pub(super) const SETTLE: Duration = Duration::from_millis(75);
 /// Uptime, as often as open-vm-tools sends it (guestinfo.md 1.4).
 const UPTIME: Duration = Duration::from_secs(30);
 /// Share by which the uptime's period varies.
@@ -53,6 +53,8 @@ pub(super) struct Schedule {
     backoff: Option<Duration>,
     /// The first NIC record waits until then at most.
     settle: Option<Instant>,
+    /// The first NIC record may go out: the node is described, and what follows is a change.
+    described: bool,
     random: fastrand::Rng,
 }
 
@@ -69,6 +71,7 @@ impl Schedule {
             urgent: false,
             backoff: None,
             settle: None,
+            described: false,
             random,
         }
     }
@@ -125,6 +128,7 @@ impl Schedule {
             .get_or_insert(if settled { now } else { now + SETTLE });
         if settled || now >= until {
             self.settle = Some(now);
+            self.described = true;
             return true;
         }
         self.pass_at(until);
@@ -141,10 +145,16 @@ impl Schedule {
         self.uptime = now + varied(&mut self.random, UPTIME, UPTIME_JITTER);
     }
 
-    /// A pass that began at `began` has come to its end.
+    /// A pass that began at `began` has come to its end. While the facts of a node come in one by one, the NIC record
+    /// does not wait behind the first of them.
     pub fn completed(&mut self, began: Instant, sent: bool) {
         self.backoff = None;
-        self.quiet = began + if sent { QUIET } else { QUIET_UNSENT };
+        self.quiet = began
+            + if sent && self.described {
+                QUIET
+            } else {
+                QUIET_UNSENT
+            };
     }
 
     /// A pass was broken off by the host or by a suspension.
@@ -172,4 +182,28 @@ impl Schedule {
 /// `period`, more or less.
 fn varied(random: &mut fastrand::Rng, period: Duration, share: f64) -> Duration {
     period.mul_f64(1.0 - share + 2.0 * share * random.f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(schedule: &mut Schedule, described: bool) -> Duration {
+        let now = Instant::now();
+        if described {
+            assert!(schedule.may_report_network(true, now));
+        }
+        schedule.begin(now);
+        schedule.uptime_told(now);
+        schedule.completed(now, true);
+        schedule.changed(now);
+        schedule.due() - now
+    }
+
+    #[test]
+    fn the_network_does_not_wait_behind_the_first_facts() {
+        let mut schedule = Schedule::new(Instant::now(), fastrand::Rng::with_seed(1));
+        assert_eq!(after(&mut schedule, false), QUIET_UNSENT);
+        assert_eq!(after(&mut schedule, true), QUIET);
+    }
 }
