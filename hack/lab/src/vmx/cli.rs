@@ -82,7 +82,8 @@ pub struct Arguments {
     /// Do not fail because of this kind of violation
     #[arg(long, value_name = "KIND", value_parser = violation)]
     allow: Vec<String>,
-    /// Run a program that is not ours: without the capabilities to harm this machine
+    /// Run a program that is not ours: without the capabilities to harm this machine. Allows the violation
+    /// high-halves, since real hosts do and open-vm-tools needs it
     #[arg(long)]
     third_party: bool,
     /// Run the program on a machine that is not VMware
@@ -234,6 +235,8 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
     let host = SharedHost::new(config, Transcript::new(file), Arc::new(SystemClock::start()));
     host.with(|host, now| {
         host.allowed.extend(arguments.allow.iter().cloned());
+        host.allowed
+            .extend(arguments.third_party.then(|| "high-halves".to_owned()));
         for (key, value) in &arguments.variable {
             host.rpci.variables.set(key, Some(value.clone().into_bytes()));
         }
