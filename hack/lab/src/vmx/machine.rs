@@ -6,6 +6,7 @@ use super::{
     cpuid::Platform,
     guard::{Action, Answer},
     host::{Exit, SharedHost},
+    measure::Process,
     measurement::Measurement,
     tracer::{self, Handle, Tracer, TracerError},
     transcript::{Event, Kind},
@@ -170,11 +171,19 @@ impl Machine for Traced {
     }
 
     fn measure(&self) -> Measurement {
-        let total = self.handle.snapshot().total();
+        let snapshot = self.handle.snapshot();
+        let total = snapshot.total();
+        // Helpers that came and went say nothing about the memory that the guest needs.
+        let lasting = |process: &&Process| process.running || (!total.running && process.parent == 0);
         Measurement {
             cpu: total.cpu.unwrap_or_default(),
             resident: total.resident.unwrap_or_default(),
-            resident_peak: total.peak.unwrap_or_default(),
+            resident_peak: snapshot
+                .processes
+                .iter()
+                .filter(lasting)
+                .filter_map(|process| process.peak)
+                .sum(),
             wakeups: total.wakeups,
             stops: total.stops.total(),
         }
