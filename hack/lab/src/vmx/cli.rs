@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::PathBuf,
     process::ExitCode,
@@ -230,7 +230,7 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
             broadcast: arguments.broadcast.0,
             ..Timing::default()
         },
-        ..Config::default()
+        tsc_hz: tsc_hz().unwrap_or(Config::default().tsc_hz),
     };
     let host = SharedHost::new(config, Transcript::new(file), Arc::new(SystemClock::start()));
     host.with(|host, now| {
@@ -259,6 +259,19 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
         );
     });
     Ok(host)
+}
+
+/// The processor's frequency as the kernel measured it, in Hz.
+fn tsc_hz() -> Option<u64> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let (whole, fraction) = line.split_once(':')?.1.trim().split_once('.')?;
+    let kilohertz = fraction.get(..3)?.parse::<u64>().ok()?;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1_000_000)?
+        .checked_add(kilohertz * 1000)
 }
 
 /// Ends the guest when the time is up.

@@ -123,9 +123,9 @@ pub struct Host {
     requests: u64,
     /// State whose `tools.os.statechange.status` the host waits for: tools are "executing scripts" until then.
     executing: Option<u32>,
-    /// `OS_PowerOn` was sent.
+    /// The guest reported that `OS_PowerOn` is over.
     powered_on: bool,
-    /// `OS_Resume` follows the next registration.
+    /// The VM was resumed and the guest has not reported that `OS_Resume` is over.
     resuming: bool,
     changed: bool,
 }

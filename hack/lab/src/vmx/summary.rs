@@ -211,3 +211,18 @@ impl fmt::Display for Summary {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&times, 50), Some(100.0));
+        assert_eq!(percentile(&times, 99), Some(198.0));
+        assert_eq!(percentile(&times, 100), Some(200.0));
+        assert_eq!(percentile(&times[..1], 50), Some(1.0));
+        assert_eq!(percentile(&[], 50), None);
+    }
+}

@@ -174,19 +174,6 @@ impl Console {
         self.advance(now);
     }
 
-    /// Whether the number belongs to a request that is queued or under way.
-    pub fn has(&self, id: u64) -> bool {
-        self.current
-            .iter()
-            .chain(&self.queue)
-            .any(|request| request.id == id)
-    }
-
-    /// Whether nothing is queued or under way.
-    pub fn is_idle(&self) -> bool {
-        self.current.is_none() && self.queue.is_empty()
-    }
-
     /// The guest is about to send `size` bytes: a poll is not allowed where a reply is due.
     pub fn check_send(&self, size: u32) -> Result<(), Violation> {
         match &self.current {

@@ -1,8 +1,10 @@
 //! RPCI commands and reports.
 
+use std::time::Duration;
+
 use lab::vmx::{
     host::Config,
-    rpci::Profile,
+    rpci::{Override, Profile},
     transcript::{Event, Kind},
 };
 
@@ -167,4 +169,146 @@ fn transcript_lines_read_like_the_reference() {
         .unwrap();
     assert_eq!(line["hex"], "6c6f672001ff");
     assert_eq!(line["text"], "log \u{1}\u{ff}");
+}
+
+#[test]
+fn answers_can_be_overridden() {
+    let mut guest = Guest::new(Config::default());
+    let channel = guest.open(RPCI).unwrap();
+    let set = |guest: &Guest, prefix: &[u8], what| {
+        guest.host.with(|host, _| host.rpci.set_override(prefix, what));
+    };
+
+    set(
+        &guest,
+        b"info-set guestinfo.a",
+        Some(Override::Refuse("disabled".to_owned())),
+    );
+    assert_eq!(
+        guest.rpc(channel, b"info-set guestinfo.a 1").unwrap(),
+        b"0 disabled"
+    );
+    assert_eq!(guest.variable("guestinfo.a"), None);
+    assert_eq!(
+        guest.rpc(channel, b"info-set guestinfo.b 1").unwrap(),
+        b"1 ",
+        "the prefix decides"
+    );
+
+    set(
+        &guest,
+        b"info-set guestinfo.a",
+        Some(Override::Reply(b"1 with text".to_vec())),
+    );
+    assert_eq!(
+        guest.rpc(channel, b"info-set guestinfo.a 2").unwrap(),
+        b"1 with text"
+    );
+    assert_eq!(
+        guest.variable("guestinfo.a").unwrap(),
+        b"2",
+        "what is accepted is carried out"
+    );
+    set(
+        &guest,
+        b"info-set guestinfo.a",
+        Some(Override::Reply(b"2".to_vec())),
+    );
+    assert_eq!(guest.rpc(channel, b"info-set guestinfo.a 3").unwrap(), b"2");
+    assert_eq!(guest.variable("guestinfo.a").unwrap(), b"2");
+
+    set(&guest, b"info-set guestinfo.a", Some(Override::Silence));
+    guest.send(channel, b"info-set guestinfo.a 4").unwrap();
+    assert_eq!(guest.receive(channel).unwrap(), None);
+    assert_eq!(guest.variable("guestinfo.a").unwrap(), b"4");
+
+    set(
+        &guest,
+        b"info-set guestinfo.a",
+        Some(Override::Delay(Duration::from_millis(500))),
+    );
+    guest.send(channel, b"info-set guestinfo.a 5").unwrap();
+    guest.clock.advance(Duration::from_millis(499));
+    assert_eq!(guest.receive(channel).unwrap(), None);
+    guest.clock.advance(Duration::from_millis(1));
+    assert_eq!(guest.receive(channel).unwrap().unwrap(), b"1 ");
+
+    set(&guest, b"info-set guestinfo.a", None);
+    assert_eq!(guest.rpc(channel, b"info-set guestinfo.a 6").unwrap(), b"1 ");
+    guest.assert_no_violation();
+}
+
+#[test]
+fn application_monitoring_answers_in_libappmonitors_numbers() {
+    let mut guest = Guest::new(Config::default());
+    let channel = guest.open(RPCI).unwrap();
+    for (command, reply) in [
+        ("GetAppStatus", "1 gray"),
+        ("Enable", "1 0"),
+        ("IsEnabled", "1 true"),
+        ("MarkActive", "1 0"),
+        ("GetAppStatus", "1 green"),
+        ("PostAppState appStateNeedReset", "1 0"),
+        ("GetAppStatus", "1 red"),
+        ("PostAppState", "1 3"),
+        ("PostAppState fine", "1 5"),
+        ("Disable", "1 0"),
+        ("IsEnabled", "1 false"),
+        ("Dance", "0 Unknown command"),
+    ] {
+        let request = format!("GuestAppMonitor.Cmd.{command}");
+        assert_eq!(
+            guest.rpc(channel, request.as_bytes()).unwrap(),
+            reply.as_bytes(),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn the_view_is_what_was_reported() {
+    let mut guest = Guest::new(Config::default());
+    let channel = guest.open(RPCI).unwrap();
+    let view = guest.host.with(|host, now| host.view(now));
+    assert_eq!(view.tools_version_status, Some("guestToolsNotInstalled"));
+    assert!(view.host_name.is_none() && view.ip_address.is_none() && view.net.is_empty());
+    for request in [
+        &b"tools.set.versiontype 2147483647 4\0"[..],
+        b"SetGuestInfo  1 cp-1\0",
+        b"SetGuestInfo  5 Linux 6.18\0",
+        b"SetGuestInfo  6 other6xlinux-64\0",
+        b"info-set guestinfo.ip 10.0.0.5\0",
+        b"tools.capability.statechange ",
+        b"tools.os.statechange.status 0 2\0",
+        b"update.tools.health normal",
+    ] {
+        assert_eq!(guest.rpc(channel, request).unwrap(), b"1 ");
+    }
+    let view = guest.host.with(|host, now| host.view(now));
+    assert_eq!(view.tools_version_status, Some("guestToolsUnmanaged"));
+    assert_eq!(view.tools_install_type, Some("guestToolsTypeOpenVMTools"));
+    assert_eq!(view.guest_id, Some("other6xLinux64Guest"));
+    assert_eq!(view.guest_full_name.as_deref(), Some("Linux 6.18"));
+    assert_eq!(view.host_name.as_deref(), Some("cp-1"));
+    assert_eq!(view.ip_address.unwrap().to_string(), "10.0.0.5");
+    assert_eq!(view.state_changes, [(2, false)]);
+    assert_eq!(view.tools_health.as_deref(), Some("normal"));
+    assert!(view.guest_state_change_supported);
+}
+
+#[test]
+fn the_transcript_keeps_the_last_events_only() {
+    let mut guest = Guest::new(Config::default());
+    let channel = guest.open(RPCI).unwrap();
+    for _ in 0..5000 {
+        guest.rpc(channel, b"log hey").unwrap();
+    }
+    let (first, remembers, next) = guest.host.with(|host, _| {
+        let transcript = host.transcript();
+        let first = transcript.since(0).next().map(|event| event.sequence);
+        (first.unwrap(), transcript.remembers(0), transcript.next())
+    });
+    assert_eq!(next, 1 + 2 * 5000);
+    assert_eq!(first, next - 8192);
+    assert!(!remembers);
 }

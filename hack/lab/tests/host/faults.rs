@@ -233,6 +233,8 @@ fn vmotion_registers_again_without_power_on() {
     let mut guest = Guest::new(quiet());
     let channel = guest.open(TCLO | COOKIES).unwrap();
     register(&mut guest, channel);
+    let rpci = guest.open(RPCI | COOKIES).unwrap();
+    guest.rpc(rpci, b"tools.os.statechange.status 1 3\0").unwrap();
     assert_eq!(
         guest
             .host

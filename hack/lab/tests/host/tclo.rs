@@ -44,6 +44,20 @@ fn registration_to_running() {
 }
 
 #[test]
+fn power_on_is_asked_for_until_it_is_reported() {
+    let mut guest = Guest::new(quiet());
+    let tclo = guest.open(TCLO | COOKIES).unwrap();
+    register(&mut guest, tclo);
+    assert_eq!(guest.status(tclo, 6, 0), SUCCESS);
+    let tclo = guest.open(TCLO | COOKIES).unwrap();
+    assert!(register(&mut guest, tclo).contains(&"OS_PowerOn".to_owned()));
+    assert_eq!(
+        guest.host.with(|host, _| host.tools_status()),
+        ToolsStatus::ExecutingScripts
+    );
+}
+
+#[test]
 fn start_of_tclo_register_by_register() {
     let mut guest = Guest::new(Config {
         trailing_nul: true,

@@ -65,10 +65,10 @@ impl Host {
                 },
             );
         }
-        if let Some(change) = self.rpci.state_changes.get(changes)
-            && self.executing == Some(change.state)
-        {
-            self.executing = None;
+        if let Some(state) = self.rpci.state_changes.get(changes).map(|change| change.state) {
+            self.executing = self.executing.filter(|awaited| *awaited != state);
+            self.powered_on |= state == 3;
+            self.resuming &= state != 4;
         }
         if let Some(reply) = handled.reply.filter(|_| !silent)
             && let Some(channel) = self.channels.get(call.id)
@@ -141,8 +141,8 @@ impl Host {
             return;
         }
         self.reset_answered = Some(call.now);
-        let power_on = !std::mem::replace(&mut self.powered_on, true);
-        let resume = std::mem::take(&mut self.resuming);
+        // Asked again until it is reported: a daemon may die, or be reset, in between.
+        let (power_on, resume) = (!self.powered_on, self.resuming);
         for request in tclo::startup(power_on) {
             self.ask(call.now, call.id, Origin::Startup, &request);
         }

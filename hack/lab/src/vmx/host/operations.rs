@@ -108,16 +108,6 @@ impl Host {
         self.executing.is_some()
     }
 
-    /// Whether a request is queued or under way.
-    pub fn is_pending(&self, id: u64) -> bool {
-        self.consoles.iter().any(|console| console.has(id))
-    }
-
-    /// Whether the tools daemon has answered all that it was asked.
-    pub fn is_idle(&self) -> bool {
-        self.consoles.iter().all(super::Console::is_idle)
-    }
-
     /// Channels open now, by protocol.
     pub fn open_channels(&self, protocol: Protocol) -> usize {
         self.channels
