@@ -86,6 +86,9 @@ pub struct Arguments {
     /// high-halves, since real hosts do and open-vm-tools needs it
     #[arg(long)]
     third_party: bool,
+    /// Run the program as the first process of its own PID namespace, as in a container; takes root
+    #[arg(long)]
+    pid_namespace: bool,
     /// Run the program on a machine that is not VMware
     #[arg(long)]
     not_vmware: bool,
@@ -134,6 +137,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let guest = Guest {
         command: arguments.command.clone(),
         third_party: arguments.third_party,
+        pid_namespace: arguments.pid_namespace,
         not_vmware: arguments.not_vmware,
     };
     let machine = match machine::start(&host, &guest) {

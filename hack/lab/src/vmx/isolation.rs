@@ -37,6 +37,8 @@ pub struct Isolation {
     is_root: bool,
     /// Files that are covered by a harmless one.
     covered: Vec<CString>,
+    /// Whether the capabilities are dropped.
+    drops: bool,
 }
 
 #[repr(C)]
@@ -80,6 +82,17 @@ impl Isolation {
         Self {
             is_root: nix::unistd::geteuid().is_root(),
             covered,
+            drops: true,
+        }
+    }
+
+    /// Only the namespaces, for a program of ours that is to be process 1. It takes root and is an error without.
+    #[must_use]
+    pub fn namespaces() -> Self {
+        Self {
+            is_root: true,
+            covered: Vec::new(),
+            drops: false,
         }
     }
 
@@ -113,6 +126,9 @@ impl Isolation {
     /// # Errors
     /// When a capability stays in one of the sets.
     pub fn drop_capabilities(&self) -> Result<(), Errno> {
+        if !self.drops {
+            return Ok(());
+        }
         for capability in DROPPED {
             // SAFETY: prctl with integers.
             let bounded = unsafe { libc::prctl(libc::PR_CAPBSET_READ, c_ulong::from(capability), 0, 0, 0) };

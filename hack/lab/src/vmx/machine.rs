@@ -29,6 +29,8 @@ pub struct Guest {
     pub command: Vec<OsString>,
     /// Without the capabilities and the power commands that could reach the machine below.
     pub third_party: bool,
+    /// As process 1 of a PID namespace of its own.
+    pub pid_namespace: bool,
     /// The processor says KVM and port accesses fault.
     pub not_vmware: bool,
 }
@@ -57,6 +59,7 @@ pub fn start(host: &SharedHost, guest: &Guest) -> Result<Arc<dyn Machine>, Start
             Platform::Vmware
         },
         isolated: guest.third_party,
+        pid_namespace: guest.pid_namespace,
         ..tracer::Options::default()
     };
     let listener = {

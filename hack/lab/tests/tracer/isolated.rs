@@ -13,6 +13,7 @@ const ISOLATED: Options = Options {
     interception: lab::vmx::tracer::Interception::Auto,
     on_exec: lab::vmx::guard::OnExec::Succeed,
     isolated: true,
+    pid_namespace: false,
     until: lab::vmx::tracer::Until::FirstEnds,
 };
 

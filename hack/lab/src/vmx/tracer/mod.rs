@@ -111,6 +111,8 @@ pub struct Options {
     pub on_exec: OnExec,
     /// Whether the second lock is on, as it must be for programs that are not ours.
     pub isolated: bool,
+    /// Whether the program is process 1 of a PID namespace of its own, as in a container. Takes root.
+    pub pid_namespace: bool,
     /// When the run is over.
     pub until: Until,
 }
@@ -270,8 +272,12 @@ impl Tracer {
         listener: Option<Listener>,
     ) -> Result<Self, TracerError> {
         let filter = filter::program(matches!(method, Method::Patching));
-        let isolation = options.isolated.then(Isolation::plan);
-        let isolated = isolation.as_ref().is_some_and(Isolation::has_namespaces);
+        let isolation = match (options.isolated, options.pid_namespace) {
+            (true, _) => Some(Isolation::plan()),
+            (false, true) => Some(Isolation::namespaces()),
+            (false, false) => None,
+        };
+        let isolated = options.isolated && isolation.as_ref().is_some_and(Isolation::has_namespaces);
         let launch = guest.launch(filter, isolation)?;
         let shared = Arc::new(Shared {
             ledger: Mutex::default(),

@@ -1,0 +1,164 @@
+//! The unmodified release binary, and unmodified programs of others, as guests of the simulated host.
+//!
+//! Each scenario in `hack/lab/scenarios` is a test. Where this machine lacks what a test needs, the test counts as
+//! ignored and its name says why; with `LAB_REQUIRE_ALL=1` that is a failure.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the helpers of a test may fail loudly"
+)]
+
+mod needs;
+mod run;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use self::{
+    needs::{Need, trial},
+    run::{Guest, Run},
+};
+
+/// Options of a scenario that is not run as it stands.
+const OPTIONS: &[(&str, &[&str])] = &[("old-host", &["--profile", "legacy"]), ("no-hb", &["--no-hb"])];
+
+/// Scenarios for programs that are not ours, with the program.
+const THIRD_PARTY: &[(&str, Guest)] = &[
+    ("open-vm-tools", Guest::OpenVmTools),
+    ("registration-third-party", Guest::GovmomiToolbox),
+];
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Deadlines are real time: one guest at a time.
+    arguments.test_threads.get_or_insert(1);
+
+    let mut trials = Vec::new();
+    let mut names: Vec<String> = fs::read_dir(scenarios())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "scenario"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 10, "the scenarios are missing: {names:?}");
+    for name in names {
+        let options = OPTIONS
+            .iter()
+            .find(|(of, _)| *of == name)
+            .map_or(&[][..], |(_, options)| *options);
+        if let Some((_, guest)) = THIRD_PARTY.iter().find(|(of, _)| *of == name) {
+            trials.extend(third_party(&name, *guest));
+            continue;
+        }
+        trials.push(scenario(
+            name.clone(),
+            &name,
+            Guest::Daemon,
+            options,
+            &[Need::Ptrace],
+        ));
+    }
+    let as_pid_1 = ["registration", "halt", "stop"];
+    for name in as_pid_1 {
+        let needs = [Need::Ptrace, Need::Root];
+        trials.push(scenario(
+            format!("pid-1/{name}"),
+            name,
+            Guest::Daemon,
+            &["--pid-namespace"],
+            &needs,
+        ));
+    }
+    let habits: [(&str, &[&str]); 2] = [("nul", &["--nul"]), ("no-cookies", &["--no-cookies"])];
+    for (name, options) in habits {
+        trials.push(scenario(
+            name.to_owned(),
+            "registration",
+            Guest::Daemon,
+            options,
+            &[Need::Ptrace],
+        ));
+    }
+    trials.push(trial(
+        "killed-daemon-ends-supervisor",
+        &[Need::Ptrace, Need::Root],
+        run::killed_daemon,
+    ));
+    trials.push(trial("privileges", &[Need::Ptrace, Need::Root], run::privileges));
+    trials.push(trial(
+        "unprivileged-is-one-process",
+        &[Need::Ptrace, Need::Unprivileged],
+        run::one_process,
+    ));
+    trials.push(trial(
+        "rpctool-reads-a-variable",
+        &[Need::Ptrace, Need::OpenVmTools],
+        || run::reads_variable(Guest::Rpctool),
+    ));
+    trials.push(trial("rpc-reads-a-variable", &[Need::Ptrace], || {
+        run::reads_variable(Guest::DaemonRpc)
+    }));
+    trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
+
+    let skipped = trials.iter().filter(|trial| trial.has_ignored_flag()).count();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if skipped > 0 && std::env::var_os("LAB_REQUIRE_ALL").is_some() {
+        eprintln!("{skipped} tests were skipped, and LAB_REQUIRE_ALL is set");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn scenario(
+    test: String,
+    scenario: &str,
+    guest: Guest,
+    options: &'static [&'static str],
+    needs: &[Need],
+) -> Trial {
+    let file = scenarios().join(format!("{scenario}.scenario"));
+    trial(&test, needs, move || -> Result<(), Failed> {
+        Run::new(guest, options).scenario(&file)
+    })
+}
+
+/// Without the high bandwidth govmomi's toolbox sends garbage in the last word of a reply, as the host then says.
+fn third_party(name: &str, guest: Guest) -> Vec<Trial> {
+    let hosts: &'static [(&str, &[&str])] = match guest {
+        Guest::GovmomiToolbox => &[("", &["--third-party"]), ("/nul", &["--third-party", "--nul"])],
+        _ => &[
+            ("", &["--third-party"]),
+            ("/no-hb", &["--third-party", "--no-hb"]),
+            ("/no-cookies", &["--third-party", "--no-cookies"]),
+        ],
+    };
+    let need = match guest {
+        Guest::GovmomiToolbox => Need::Go,
+        _ => Need::OpenVmTools,
+    };
+    hosts
+        .iter()
+        .map(|(suffix, options)| {
+            scenario(
+                format!("{name}{suffix}"),
+                name,
+                guest,
+                options,
+                &[Need::Ptrace, need],
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,401 @@
+//! One run of `lab vmx`, with a simulated node beside it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Failed;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+/// No test takes longer, whatever goes wrong.
+const LIMIT: &str = "120s";
+
+/// For things that take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `nobody` on most systems; the number is all that matters.
+const SOMEBODY: &str = "65534";
+
+/// What runs in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// Our release binary.
+    Daemon,
+    /// The same, as another user than root.
+    DaemonUnprivileged,
+    /// The same, with its `rpc` command.
+    DaemonRpc,
+    /// Debian's vmtoolsd.
+    OpenVmTools,
+    /// Debian's vmware-rpctool.
+    Rpctool,
+    /// The program in `guests/govmomi-toolbox`.
+    GovmomiToolbox,
+}
+
+impl Guest {
+    fn command(self) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        match self {
+            Self::Daemon => vec![daemon()],
+            Self::DaemonUnprivileged if nix::unistd::geteuid().is_root() => {
+                let mut command = words(&[
+                    "setpriv",
+                    "--reuid",
+                    SOMEBODY,
+                    "--regid",
+                    SOMEBODY,
+                    "--clear-groups",
+                ]);
+                command.push(daemon());
+                command
+            }
+            Self::DaemonUnprivileged => vec![daemon()],
+            Self::DaemonRpc => vec![daemon(), "rpc".into(), "info-get guestinfo.hello".into()],
+            Self::OpenVmTools => words(&["vmtoolsd"]),
+            Self::Rpctool => words(&["vmware-rpctool", "info-get guestinfo.hello"]),
+            Self::GovmomiToolbox => vec![govmomi()],
+        }
+    }
+}
+
+/// The release binary, at a place that every user can reach, as in an image.
+fn daemon() -> String {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let copy = BINARY.get_or_init(|| {
+        let built = lab::daemon::build().unwrap();
+        let directory = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap()
+            .keep();
+        let copy = directory.join("talos-vmtoolsd");
+        fs::copy(built, &copy).unwrap();
+        copy
+    });
+    copy.display().to_string()
+}
+
+/// Built into cargo's directory for temporary files of tests.
+fn govmomi() -> String {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("govmomi-toolbox");
+        let status = Command::new("go")
+            .args(["build", "-o"])
+            .arg(&output)
+            .arg(".")
+            .env("CGO_ENABLED", "0")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/govmomi-toolbox"))
+            .status()
+            .unwrap();
+        assert!(status.success(), "go build: {status}");
+        output
+    });
+    binary.display().to_string()
+}
+
+/// A node, a host and a guest that are about to run.
+pub struct Run {
+    guest: Guest,
+    options: &'static [&'static str],
+    directory: tempfile::TempDir,
+    node: Child,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.node.kill();
+        let _ = self.node.wait();
+    }
+}
+
+impl Run {
+    pub fn new(guest: Guest, options: &'static [&'static str]) -> Self {
+        // The daemon is not root, and the socket is to be found by it.
+        let directory = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let mut node = Command::new(env!("CARGO_BIN_EXE_lab"))
+            .arg("node")
+            .arg("--socket")
+            .arg(directory.path().join("machine.sock"))
+            .arg("--control")
+            .arg(directory.path().join("node.control"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
+        assert!(
+            lines
+                .by_ref()
+                .any(|line| line.unwrap().starts_with("commands on")),
+            "the node did not start"
+        );
+        Self {
+            guest,
+            options,
+            directory,
+            node,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn vmx(&self, arguments: &[&str]) -> Command {
+        let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));
+        lab.args(["vmx", "--limit", LIMIT, "--transcript"])
+            .arg(self.path("transcript.jsonl"))
+            .arg("--node-control")
+            .arg(self.path("node.control"))
+            .args(self.options)
+            .args(arguments)
+            .arg("--")
+            .args(self.guest.command())
+            .env("VMTOOLSD_TALOS_SOCKET", self.path("machine.sock"))
+            .env("VMTOOLSD_LOG_FORMAT", "json");
+        lab
+    }
+
+    /// Plays a scenario to its end.
+    pub fn scenario(&self, file: &Path) -> Result<(), Failed> {
+        let output = self.vmx(&["--scenario", file.to_str().unwrap()]).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Err(format!(
+            "{}\n{}\n{}",
+            output.status,
+            said(&output.stdout),
+            said(&output.stderr)
+        )
+        .into())
+    }
+
+    /// Runs the guest until it is registered, and leaves it running.
+    fn registered(&self) -> Result<Running, Failed> {
+        let control = self.path("vmx.control");
+        let child = self
+            .vmx(&["--control", control.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let running = Running { child, control };
+        running.ask("expect running within 20s")?;
+        Ok(running)
+    }
+}
+
+struct Running {
+    child: Child,
+    control: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    /// One command on the control socket, which takes a moment to appear.
+    fn ask(&self, command: &str) -> Result<Value, Failed> {
+        let end = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            match UnixStream::connect(&self.control) {
+                Ok(stream) => break stream,
+                Err(err) if Instant::now() > end => return Err(err.to_string().into()),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        writeln!(stream, "{command}")?;
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line)?;
+        let answer: Value = serde_json::from_str(&line)?;
+        if answer["ok"] == true {
+            Ok(answer)
+        } else {
+            Err(format!("{command}: {line}").into())
+        }
+    }
+
+    /// Processes of the guest by the name of their program, as the kernel has it.
+    fn processes(&self) -> Vec<Process> {
+        let mut found = Vec::new();
+        let mut parents = vec![self.child.id()];
+        while let Some(parent) = parents.pop() {
+            for task in fs::read_dir(format!("/proc/{parent}/task"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                parents.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+            }
+            if parent != self.child.id()
+                && let Ok(status) = fs::read_to_string(format!("/proc/{parent}/status"))
+            {
+                found.push(Process { pid: parent, status });
+            }
+        }
+        found
+    }
+
+    fn wait(&mut self) -> Result<(i32, Duration, String), Failed> {
+        let begin = Instant::now();
+        let end = begin + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                let mut said = String::new();
+                if let Some(mut stdout) = self.child.stdout.take() {
+                    stdout.read_to_string(&mut said)?;
+                }
+                return Ok((status.code().unwrap_or(-1), begin.elapsed(), said));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("lab vmx did not end".into())
+    }
+}
+
+struct Process {
+    pid: u32,
+    status: String,
+}
+
+impl Process {
+    fn field(&self, name: &str) -> &str {
+        let line = self
+            .status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default();
+        line.trim_start_matches(':').trim()
+    }
+
+    fn is_uid(&self, uid: &str) -> bool {
+        self.field("Uid").split_whitespace().all(|field| field == uid)
+    }
+}
+
+fn ensure(holds: bool, what: impl Into<String>) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(what.into().into()) }
+}
+
+/// As process 1 of a PID namespace: the daemon dies, and the supervisor ends with failure within a second.
+pub fn killed_daemon() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &["--pid-namespace"]);
+    let mut running = run.registered()?;
+    let processes = running.processes();
+    let daemon = processes
+        .iter()
+        .find(|process| process.is_uid("50"))
+        .ok_or("there is no daemon")?;
+    ensure(
+        daemon.field("NSpid").split_whitespace().count() == 2,
+        "the daemon has no PID namespace of its own",
+    )?;
+    kill(Pid::from_raw(i32::try_from(daemon.pid).unwrap()), Signal::SIGKILL)?;
+    let (code, took, said) = running.wait()?;
+    ensure(code == 1, format!("status {code}"))?;
+    ensure(took < Duration::from_secs(1), format!("it took {took:?}"))?;
+    ensure(said.contains("the daemon was killed"), said)
+}
+
+/// The daemon is uid and gid 50, without groups, capabilities and new privileges, and nobody's to dump.
+pub fn privileges() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &[]);
+    let running = run.registered()?;
+    let processes = running.processes();
+    ensure(processes.len() == 2, format!("{} processes", processes.len()))?;
+    let daemon = processes
+        .iter()
+        .find(|process| process.is_uid("50"))
+        .ok_or("nobody is uid 50")?;
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        ensure(
+            daemon.field(set) == "0000000000000000",
+            format!("{set}: {}", daemon.field(set)),
+        )?;
+    }
+    ensure(
+        daemon.field("Gid").split_whitespace().all(|gid| gid == "50"),
+        daemon.field("Gid"),
+    )?;
+    ensure(daemon.field("Groups").is_empty(), daemon.field("Groups"))?;
+    ensure(daemon.field("NoNewPrivs") == "1", "new privileges")?;
+    // The kernel gives the files of an undumpable process to root.
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}/environ", daemon.pid))?);
+    ensure(owner == 0, format!("dumpable: its files belong to {owner}"))?;
+    let supervisor = processes
+        .iter()
+        .find(|process| process.is_uid("0"))
+        .ok_or("there is no supervisor")?;
+    ensure(supervisor.field("Threads") == "1", "the supervisor has threads")
+}
+
+/// Without root there is one process, and it stays dumpable.
+pub fn one_process() -> Result<(), Failed> {
+    let run = Run::new(Guest::DaemonUnprivileged, &[]);
+    let running = run.registered()?;
+    let processes = running.processes();
+    let [process] = processes.as_slice() else {
+        return Err(format!("{} processes", processes.len()).into());
+    };
+    let uid = process
+        .field("Uid")
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}/environ", process.pid))?);
+    ensure(uid == owner.to_string(), format!("uid {uid}, files of {owner}"))
+}
+
+/// A program reads a guest variable and prints it.
+pub fn reads_variable(guest: Guest) -> Result<(), Failed> {
+    let options: &[&str] = if guest == Guest::Rpctool {
+        &["--third-party"]
+    } else {
+        &[]
+    };
+    let run = Run::new(guest, options);
+    let output = run.vmx(&["--variable", "guestinfo.hello=world"]).output()?;
+    ensure(output.status.success(), format!("{output:?}"))?;
+    ensure(output.stdout == b"world\n", format!("{output:?}"))?;
+    let output = run.vmx(&[]).output()?;
+    ensure(output.status.code() == Some(1), format!("{output:?}"))?;
+    ensure(
+        String::from_utf8_lossy(&output.stderr).contains("No value found"),
+        format!("{output:?}"),
+    )
+}
+
+/// Off VMware: one line that says so, idle, and status 0 at once after SIGTERM.
+pub fn off_vmware() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &["--not-vmware"]);
+    let scenario = run.path("idle.scenario");
+    fs::write(
+        &scenario,
+        "expect no open tclo for 2s\nsignal TERM\nexpect exit 0 within 1s\n",
+    )?;
+    let output = run.vmx(&["--scenario", scenario.to_str().unwrap()]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.success(), format!("{output:?}"))?;
+    ensure(said.matches("no VMware guest").count() == 1, said)
+}
