@@ -63,6 +63,8 @@ pub enum Fault {
     Status(Code, &'static str),
     /// Never answers.
     Silence,
+    /// A watch that is established, and no more.
+    Stall,
     /// Closes the connection, having read the request.
     Hangup,
     /// A status whose details are no base64.
@@ -472,7 +474,7 @@ fn matches(regexp: &str, id: &str) -> bool {
 async fn misbehave(fault: Fault, hangup: &CancellationToken) -> Response<Body> {
     match fault {
         Fault::Status(code, message) => Status::new(code, message).into_http(),
-        Fault::Silence => std::future::pending().await,
+        Fault::Silence | Fault::Stall => std::future::pending().await,
         Fault::Hangup => {
             hangup.cancel();
             std::future::pending().await
@@ -536,6 +538,18 @@ impl ServerStreamingService<cosi::WatchRequest> for Watch {
             let fault = node.state().faults.get(&request.r#type).cloned();
             match fault {
                 Some(Fault::Status(code, message)) => return Err(Status::new(code, message)),
+                Some(Fault::Stall) => {
+                    let (events, receiver) = mpsc::unbounded_channel();
+                    let _ = events.send(Ok(cosi::WatchResponse::default()));
+                    node.state().watchers.push(Watcher {
+                        resource_type: String::new(),
+                        id: request.id,
+                        regexp,
+                        events,
+                    });
+                    let stream: Self::ResponseStream = Box::pin(Receiver(receiver));
+                    return Ok(tonic::Response::new(stream));
+                }
                 Some(fault) => {
                     misbehave(fault, &hangup).await;
                 }
