@@ -43,10 +43,8 @@ enum Extent {
     KindOf(&'static str),
     /// One id. Talos answers at once, with a tombstone where there is none.
     Single(&'static str),
-    /// Those whose id begins with the name of a selected link and `/`.
-    OfLinks,
-    /// Those whose id begins with one of these and `/`.
-    Prefixes(&'static [&'static str]),
+    /// Those whose id begins with the name of a selected link, or one of these, and `/`.
+    OfLinks(&'static [&'static str]),
 }
 
 impl ResourceType {
@@ -86,10 +84,12 @@ impl ResourceType {
     const fn extent(self) -> Extent {
         match self {
             Self::Link | Self::NodeAddress => Extent::Kind,
-            Self::Address => Extent::OfLinks,
-            // Routes of other tables have the table's name before the family; the local table holds one per
-            // address of the node.
-            Self::Route => Extent::Prefixes(&["inet4", "inet6"]),
+            Self::Address => Extent::OfLinks(&[]),
+            // In the main table an id begins with `inet4/`, or with the link and `/inet6/`; with `inet6/` before Talos
+            // knew the link, and with `/inet6/` where several next hops leave none to name. In any other table the
+            // table's name comes first (RouteID, pkg/machinery/resources/network/network.go), and the local table
+            // holds a route per address of the node.
+            Self::Route => Extent::OfLinks(&["inet4", "inet6", ""]),
             Self::Hostname => Extent::KindOf("hostname"),
             Self::Resolver => Extent::KindOf("resolvers"),
             Self::Machine => Extent::Single("machine"),
@@ -109,7 +109,7 @@ impl ResourceType {
     pub const fn only_id(self) -> Option<&'static str> {
         match self.extent() {
             Extent::KindOf(id) | Extent::Single(id) => Some(id),
-            Extent::Kind | Extent::OfLinks | Extent::Prefixes(_) => None,
+            Extent::Kind | Extent::OfLinks(_) => None,
         }
     }
 
@@ -120,14 +120,15 @@ impl ResourceType {
 
     /// What is kept depends on which links are selected.
     pub(super) const fn follows_selection(self) -> bool {
-        matches!(self, Self::Address | Self::Route)
+        matches!(self.extent(), Extent::OfLinks(_))
     }
 
     /// The request that subscribes to this type; `links` are the selected ones.
     pub fn request(self, links: &BTreeSet<String>) -> WatchRequest {
         let id_query = match self.extent() {
-            Extent::OfLinks => Some(any_of(links.iter().map(String::as_str))),
-            Extent::Prefixes(prefixes) => Some(any_of(prefixes.iter().copied())),
+            Extent::OfLinks(others) => Some(any_of(
+                others.iter().copied().chain(links.iter().map(String::as_str)),
+            )),
             Extent::Kind | Extent::KindOf(_) | Extent::Single(_) => None,
         };
         let single = match self.extent() {
@@ -258,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn routes_are_asked_for_by_table() {
+    fn routes_are_asked_for_by_table_and_link() {
         let query = ResourceType::Route
             .request(&links(&["eth0"]))
             .options
             .unwrap()
             .id_query
             .unwrap();
-        assert_eq!(query.regexp, "^(?:inet4|inet6)/");
+        assert_eq!(query.regexp, "^(?:inet4|inet6||eth0)/");
     }
 }

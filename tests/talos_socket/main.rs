@@ -182,6 +182,8 @@ async fn everything_is_known_after_the_bootstrap() {
         "pod links are not held"
     );
     assert_eq!(addresses(&snapshot), ["eth0/10.5.0.2/24"]);
+    let routes: Vec<_> = snapshot.routes.value().unwrap().keys().collect();
+    assert_eq!(routes, ["eth0/inet6/fe80::1//1024", "inet4/10.5.0.1//1024"]);
     let route = &snapshot.routes.value().unwrap()["inet4/10.5.0.1//1024"];
     assert!(route.destination.is_default());
     assert_eq!(route.gateway, Some([10, 5, 0, 1].into()));
@@ -287,6 +289,24 @@ async fn what_is_not_reported_publishes_nothing() {
         snapshot.links.value().unwrap().contains_key("eth1"),
         "the first change is the one that matters"
     );
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn the_pods_of_a_busy_node_cost_nothing() {
+    let node = Node::new();
+    for number in 0..3000 {
+        node.put(ResourceType::Link, &format!("cali{number}"), &link(9, "veth"));
+    }
+    for number in 0..5000 {
+        let id = format!("cali{}/10.244.0.1/32/{number}", number % 3000);
+        node.put(ResourceType::Address, &id, &address("cali", [10, 244, 0, 1]));
+    }
+    let mut bench = Bench::new();
+    let _served = node.serve(&bench.socket);
+    let snapshot = bench.complete().await;
+    assert_eq!(snapshot.links.value().unwrap().len(), 1);
+    assert_eq!(snapshot.addresses.value().unwrap().len(), 1);
     bench.end().await;
 }
 

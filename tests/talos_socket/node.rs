@@ -147,6 +147,27 @@ impl Node {
                 ..spec::RouteStatus::default()
             },
         );
+        let six = |link: &str| spec::RouteStatus {
+            family: 10,
+            gateway: Some(common::NetIp {
+                ip: vec![0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            }),
+            out_link_name: link.into(),
+            table: 254,
+            r#type: 1,
+            priority: 1024,
+            ..spec::RouteStatus::default()
+        };
+        node.put(ResourceType::Route, "eth0/inet6/fe80::1//1024", &six("eth0"));
+        node.put(ResourceType::Route, "lxc1/inet6/fe80::1//1024", &six("lxc1"));
+        node.put(
+            ResourceType::Route,
+            "local/eth0/inet6//::1/128/0",
+            &spec::RouteStatus {
+                table: 255,
+                ..six("eth0")
+            },
+        );
         node.put(
             ResourceType::NodeAddress,
             "routed",

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, error::Error as _, future::pending, sync::Arc, 
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::{Code, Status, Streaming};
 
@@ -61,7 +61,8 @@ impl Stream {
         let resource_type = self.resource_type;
         let mut pause = Pause::new(self.settings.first_pause, self.settings.longest_pause);
         loop {
-            match self.subscription(&mut pause).await {
+            let begun = Instant::now();
+            match self.subscription().await {
                 End::Reselected => {}
                 End::Disconnected(reason) => return reason,
                 End::Unsupported(reason) => {
@@ -73,6 +74,10 @@ impl Stream {
                     return pending().await;
                 }
                 End::Failed(status) => {
+                    // A watch that fails again at once is no better than none.
+                    if begun.elapsed() >= self.settings.longest_pause {
+                        pause.reset();
+                    }
                     if status.code() == Code::PermissionDenied {
                         pause.set_longest(REFUSED_PAUSE);
                     } else {
@@ -90,7 +95,7 @@ impl Stream {
         }
     }
 
-    async fn subscription(&mut self, pause: &mut Pause) -> End {
+    async fn subscription(&mut self) -> End {
         let links = if self.resource_type.follows_selection() {
             self.selection().await
         } else {
@@ -114,14 +119,14 @@ impl Stream {
                     links,
                 })
                 .await;
-                self.read(stream, pause).await
+                self.read(stream).await
             }
             Err(status) => self.judge(status).await,
         }
     }
 
     /// Reads events until something ends the subscription.
-    async fn read(&mut self, mut stream: Streaming<WatchResponse>, pause: &mut Pause) -> End {
+    async fn read(&mut self, mut stream: Streaming<WatchResponse>) -> End {
         let resource_type = self.resource_type;
         let deadline = self.client.deadline(&client::WATCH);
         let mut selected = self.selected.clone();
@@ -153,7 +158,6 @@ impl Stream {
                         self.send(event).await;
                         if !complete && (bootstrapped || !resource_type.is_bootstrapped()) {
                             complete = true;
-                            pause.reset();
                             if !bootstrapped {
                                 self.send(Event::Bootstrapped(resource_type)).await;
                             }
