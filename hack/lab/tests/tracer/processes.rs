@@ -1,13 +1,14 @@
 //! Processes, threads and signals go on as without a tracer.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::vmx::tracer::{Event, Guest, Options, Until};
 
-use crate::{interceptions, role, run, start};
+use crate::{guest, interceptions, role, run, start};
 
 fn each(name: &str, check: impl Fn(crate::Run)) {
     for interception in interceptions() {
@@ -181,7 +182,7 @@ fn is_alive(pid: i32) -> bool {
 }
 
 /// Waits until the sleepers are all there.
-fn sleepers(started: &crate::Started) -> Vec<i32> {
+pub fn sleepers(started: &crate::Started) -> Vec<i32> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let pids: Vec<i32> = started
@@ -235,6 +236,32 @@ fn dropping_the_tracer_ends_the_guest() {
     let pids = sleepers(&started);
     drop(started);
     assert_eq!(pids.iter().filter(|pid| is_alive(**pid)).count(), 0);
+}
+
+#[test]
+fn nobody_outlives_a_tracer_that_is_killed() {
+    let mut tracer = Command::new(std::env::current_exe().unwrap())
+        .env(guest::ROLE, "tracer")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(tracer.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    tracer.kill().unwrap();
+    tracer.wait().unwrap();
+    if line.trim() == "skipped" {
+        return;
+    }
+    let pids: Vec<i32> = line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 7);
+    // The kernel has sent the signals; the processes may still be on their way out.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pids.iter().any(|pid| is_alive(*pid)) {
+        assert!(Instant::now() < deadline, "{pids:?}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -21,6 +21,20 @@
 //! root (more exactly: without CAP_SYS_ADMIN) the kernel asks for `no_new_privs` first, and set-uid programs then run
 //! without their privilege, as they do under any unprivileged tracer.
 //!
+//! ```no_run
+//! use lab::vmx::tracer::{Guest, Options, Tracer};
+//!
+//! # fn run(device: Box<dyn lab::vmx::device::Device>) -> Result<(), lab::vmx::tracer::TracerError> {
+//! let guest = Guest::new("vmware-rpctool").args(["info-get guestinfo.ip"]);
+//! let options = Options { isolated: true, ..Options::default() };
+//! let tracer = Tracer::start(guest, options, device, None)?;
+//! let handle = tracer.handle(); // for other threads: snapshot, signal, stop
+//! let report = tracer.wait()?;
+//! println!("{}: {} calls", report.status, report.measures.total().calls.total());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Known differences to a run without tracer: a guest cannot be traced by another tracer, nor trace its own children;
 //! a thread that blocks or ignores SIGSEGV finds it unblocked with its default action after a backdoor access, because
 //! the kernel does that before the tracer hears of it (for CPUID: SIGSEGV with faulting, SIGILL with patching);
@@ -64,9 +78,9 @@ pub enum Interception {
     /// Faulting where the processor can, patching elsewhere.
     #[default]
     Auto,
-    /// Only by the processor ([`faulting`]): exact. An error where it cannot.
+    /// Only by the processor (`arch_prctl(ARCH_SET_CPUID)`): exact. An error where it cannot.
     Faulting,
-    /// Only by replacing the instruction ([`super::cpuid`]).
+    /// Only by replacing the instruction, with the limits that [`super::cpuid`] names.
     Patching,
 }
 

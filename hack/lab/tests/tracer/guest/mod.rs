@@ -68,6 +68,7 @@ fn play(role: &str) -> i32 {
         "isolated" => locks::isolated(),
         "unguarded" => locks::unguarded(),
         "background" => processes::background(),
+        "tracer" => processes::tracer(),
         "ud2" => {
             // SAFETY: raises SIGILL.
             unsafe { std::arch::asm!("ud2") }

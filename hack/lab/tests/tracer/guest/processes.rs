@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use lab::vmx::tracer::Options;
 use libc::c_int;
 
 use super::ROLE;
@@ -170,4 +171,20 @@ pub fn background() -> i32 {
         }
     }
     5
+}
+
+/// A tracer of its own, which tells whom it traces and then waits to be killed.
+pub fn tracer() -> i32 {
+    let Some(started) = crate::start(crate::role("family-of-sleepers"), Options::default()) else {
+        println!("skipped");
+        return 0;
+    };
+    let pids: Vec<String> = crate::processes::sleepers(&started)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    println!("{}", pids.join(" "));
+    loop {
+        std::thread::park();
+    }
 }
