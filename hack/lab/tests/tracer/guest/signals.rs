@@ -124,24 +124,32 @@ pub fn signals() -> i32 {
 }
 
 pub fn group_stop() -> i32 {
+    let mut pipe = [0; 2];
     // SAFETY: plain system calls in a process with one thread.
     unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
         let child = libc::fork();
         if child == 0 {
-            libc::raise(libc::SIGSTOP);
-            libc::raise(libc::SIGSTOP);
+            for _ in 0..2 {
+                libc::raise(libc::SIGSTOP);
+                libc::write(pipe[1], [1_u8].as_ptr().cast(), 1);
+            }
             libc::_exit(if get_version().0 == 6 { 42 } else { 1 });
         }
         for _ in 0..2 {
             let mut status = 0;
             assert_eq!(libc::waitpid(child, &raw mut status, libc::WUNTRACED), child);
             assert!(libc::WIFSTOPPED(status), "{status:x}");
-            // It stays stopped: nothing more is to be waited for.
-            assert_eq!(
-                libc::waitpid(child, &raw mut status, libc::WUNTRACED | libc::WNOHANG),
-                0
-            );
+            // It stays stopped: what it does next is not done, for as long as one cares to look.
+            let mut readable = libc::pollfd {
+                fd: pipe[0],
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            assert_eq!(libc::poll(&raw mut readable, 1, 100), 0);
             assert_eq!(libc::kill(child, libc::SIGCONT), 0);
+            let mut byte = 0_u8;
+            assert_eq!(libc::read(pipe[0], (&raw mut byte).cast(), 1), 1);
         }
         libc::WEXITSTATUS(wait_for(child))
     }
