@@ -139,6 +139,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         third_party: arguments.third_party,
         pid_namespace: arguments.pid_namespace,
         not_vmware: arguments.not_vmware,
+        ..Guest::default()
     };
     let machine = match machine::start(&host, &guest) {
         Ok(machine) => machine,

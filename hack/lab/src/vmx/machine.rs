@@ -1,6 +1,8 @@
 //! The virtual machine as a scenario sees it: the guest's processes under the tracer.
 
-use std::{ffi::OsString, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, thread};
+use std::{
+    ffi::OsString, fs::File, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, sync::Arc, thread,
+};
 
 use super::{
     cpuid::Platform,
@@ -27,6 +29,10 @@ pub trait Machine: Send + Sync {
 pub struct Guest {
     /// Program and arguments.
     pub command: Vec<OsString>,
+    /// Variables beside the caller's own.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where its output goes, if not to the caller's.
+    pub output: Option<PathBuf>,
     /// Without the capabilities and the power commands that could reach the machine below.
     pub third_party: bool,
     /// As process 1 of a PID namespace of its own.
@@ -66,8 +72,16 @@ pub fn start(host: &SharedHost, guest: &Guest) -> Result<Arc<dyn Machine>, Start
         let host = host.clone();
         Box::new(move |event| listen(&host, event))
     };
-    let guest = tracer::Guest::new(program).args(arguments);
-    let tracer = Tracer::start(guest, options, Box::new(host.device()), Some(listener)).map_err(|error| {
+    let mut traced = tracer::Guest::new(program).args(arguments);
+    for (name, value) in &guest.environment {
+        traced = traced.env(name, value);
+    }
+    if let Some(path) = &guest.output {
+        let failed = |error: io::Error| StartError::Program(format!("{}: {error}", path.display()));
+        let file = File::create(path).map_err(failed)?;
+        traced = traced.stderr(file.try_clone().map_err(failed)?).stdout(file);
+    }
+    let tracer = Tracer::start(traced, options, Box::new(host.device()), Some(listener)).map_err(|error| {
         let text = error.to_string();
         if error.is_unavailable() {
             StartError::Unavailable(text)
