@@ -88,13 +88,16 @@ async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         (None, false) => Source::Script(Box::new(Script::control_plane()?)),
     };
-    let node = Node::start(Config {
+    let config = Config {
         socket: arguments.socket.clone(),
         control: arguments.control.clone(),
         release: arguments.talos,
         source,
-    })
-    .await?;
+    };
+    // Its text is complete; printing its sources as well would say everything twice.
+    let node = Node::start(config)
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
     for command in &arguments.commands {
         node.apply(command)
             .await

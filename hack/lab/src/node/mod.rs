@@ -85,12 +85,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket could not be bound.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Socket {
         /// Its path.
         path: PathBuf,
         /// The reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The state file has a mistake.
     #[error("state file: {0}")]
@@ -128,7 +128,7 @@ pub struct Node {
 
 fn socket_error(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     let path = path.to_owned();
-    |source| StartError::Socket { path, source }
+    |reason| StartError::Socket { path, reason }
 }
 
 impl Node {

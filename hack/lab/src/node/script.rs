@@ -30,12 +30,12 @@ pub enum ScriptError {
     #[error(transparent)]
     Release(#[from] UnknownRelease),
     /// A line has other words than it should.
-    #[error("{line:?}: {source}")]
+    #[error("{line:?}: {mistake}")]
     Line {
         /// The line.
         line: String,
         /// What is wrong with it.
-        source: Box<ParseError>,
+        mistake: Box<ParseError>,
     },
 }
 
@@ -115,9 +115,9 @@ impl Script {
             .map(|(noun, line)| {
                 format!("{noun} add {line}")
                     .parse()
-                    .map_err(|source| ScriptError::Line {
+                    .map_err(|mistake| ScriptError::Line {
                         line: line.clone(),
-                        source: Box::new(source),
+                        mistake: Box::new(mistake),
                     })
             })
             .collect()

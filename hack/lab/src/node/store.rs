@@ -55,14 +55,14 @@ pub enum StoreError {
     #[error("namespace {0:?} is not known")]
     UnknownNamespace(String),
     /// The spec does not fit its type.
-    #[error("spec of {kind} {id:?}: {source}")]
+    #[error("spec of {kind} {id:?}: {mistake}")]
     Spec {
         /// The type.
         kind: &'static str,
         /// The resource id.
         id: String,
         /// What is wrong with it.
-        source: SpecError,
+        mistake: SpecError,
     },
     /// There is no such resource.
     #[error("resource {0} doesn't exist")]
@@ -241,10 +241,10 @@ impl Store {
     /// Creates the resource, or updates it when its spec or owner differs. Says whether anything changed.
     pub fn put(&self, document: Document) -> Result<bool, StoreError> {
         let (kind, known) = self.kind(document.namespace.as_deref(), &document.kind)?;
-        let spec = Spec::read(known, &document.spec, self.release).map_err(|source| StoreError::Spec {
+        let spec = Spec::read(known, &document.spec, self.release).map_err(|mistake| StoreError::Spec {
             kind: kind.name,
             id: document.id.clone(),
-            source,
+            mistake,
         })?;
         let spec = pb::Spec {
             proto_spec: spec.encode(),
