@@ -71,7 +71,11 @@ async fn a_kill_closes_everything_at_once() {
 #[tokio::test]
 async fn a_power_call_takes_the_node_down_when_it_is_told_to() {
     let lab = lab(Release::V1_14).await;
-    let mut service = tokio::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut service = tokio::process::Command::new("sleep")
+        .arg("600")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
     let pid = service.id().unwrap();
     lab.apply(&format!("power stop {pid} after 50ms vanish 50ms"))
         .await;
