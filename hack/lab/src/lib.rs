@@ -8,6 +8,7 @@
 //! tested.
 
 pub mod daemon;
+pub mod demo;
 pub mod node;
 pub mod pb;
 pub mod vmx;

@@ -19,6 +19,8 @@ enum Command {
     Vmx(Box<lab::vmx::cli::Arguments>),
     /// Serve the machine API of a simulated Talos node on a unix socket
     Node(lab::node::cli::Arguments),
+    /// Watch the daemon between both: registration, an address change, a vMotion, a shutdown
+    Demo(lab::demo::Arguments),
     /// Build the static release binary of the daemon and print its path
     Build,
 }
@@ -27,6 +29,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
     match Arguments::parse().command {
         Command::Vmx(arguments) => lab::vmx::cli::run(*arguments),
         Command::Node(arguments) => lab::node::cli::run(arguments),
+        Command::Demo(arguments) => lab::demo::run(&arguments),
         Command::Build => {
             println!("{}", lab::daemon::build()?.display());
             Ok(std::process::ExitCode::SUCCESS)

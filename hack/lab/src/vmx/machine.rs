@@ -1,7 +1,8 @@
 //! The virtual machine as a scenario sees it: the guest's processes under the tracer.
 
 use std::{
-    ffi::OsString, fs::File, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, sync::Arc, thread,
+    ffi::OsString, fs::File, io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus,
+    sync::Arc, thread,
 };
 
 use super::{
@@ -81,14 +82,15 @@ pub fn start(host: &SharedHost, guest: &Guest) -> Result<Arc<dyn Machine>, Start
         let file = File::create(path).map_err(failed)?;
         traced = traced.stderr(file.try_clone().map_err(failed)?).stdout(file);
     }
-    let tracer = Tracer::start(traced, options, Box::new(host.device()), Some(listener)).map_err(|error| {
-        let text = error.to_string();
-        if error.is_unavailable() {
-            StartError::Unavailable(text)
-        } else {
-            StartError::Program(text)
-        }
-    })?;
+    let tracer =
+        Tracer::start(traced, options, Box::new(host.device()), Some(listener)).map_err(|error| {
+            let text = error.to_string();
+            if error.is_unavailable() {
+                StartError::Unavailable(text)
+            } else {
+                StartError::Program(text)
+            }
+        })?;
     let handle = tracer.handle();
     let waiting = host.clone();
     let wait = move || {
