@@ -11,6 +11,7 @@
     reason = "the helpers of a test may fail loudly"
 )]
 
+#[path = "../needs/mod.rs"]
 mod needs;
 mod run;
 
@@ -113,13 +114,7 @@ fn main() -> ExitCode {
     }));
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 
-    let skipped = trials.iter().filter(|trial| trial.has_ignored_flag()).count();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if skipped > 0 && std::env::var_os("LAB_REQUIRE_ALL").is_some() {
-        eprintln!("{skipped} tests were skipped, and LAB_REQUIRE_ALL is set");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    needs::conclude(&arguments, trials)
 }
 
 fn scenario(

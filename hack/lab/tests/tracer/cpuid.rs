@@ -6,13 +6,18 @@ use std::process::Command;
 use lab::vmx::cpuid::Platform;
 use lab::vmx::tracer::{Event, Interception, Options, Tracer, TracerError};
 
-use crate::{Run, guest, interceptions, role, run, try_start};
+use crate::{
+    Run, guest, interceptions,
+    needs::{Need, trial},
+    role, run, try_start,
+};
+use libtest_mimic::Trial;
 
-/// Runs a role with every interception there is. None where ptrace is not to be had.
+/// Runs a role with every interception there is.
 fn each(name: &str, platform: Platform) -> Vec<Run> {
     interceptions()
         .into_iter()
-        .filter_map(|interception| {
+        .map(|interception| {
             run(
                 role(name),
                 Options {
@@ -25,7 +30,6 @@ fn each(name: &str, platform: Platform) -> Vec<Run> {
         .collect()
 }
 
-#[test]
 fn the_guest_sees_its_platform() {
     for (platform, name, present, highest) in [
         (Platform::Vmware, "VMwareVMware", "1", "40000010 true 0"),
@@ -47,7 +51,6 @@ fn the_guest_sees_its_platform() {
     }
 }
 
-#[test]
 fn code_made_executable_later_is_intercepted() {
     for name in ["generated", "mapped-file", "prefixed"] {
         for run in each(name, Platform::Vmware) {
@@ -56,22 +59,18 @@ fn code_made_executable_later_is_intercepted() {
     }
 }
 
-#[test]
 fn a_filter_of_the_guests_own_is_not_offended() {
     for run in each("filtered", Platform::Vmware) {
         assert_eq!(run.code(), Some(21));
     }
 }
 
-#[test]
 fn a_wrongly_patched_byte_is_put_back() {
     let options = Options {
         interception: Interception::Patching,
         ..Options::default()
     };
-    let Some(run) = run(role("overlap"), options) else {
-        return;
-    };
+    let run = run(role("overlap"), options);
     assert_eq!(run.code(), Some(0));
     let repairs = run
         .events
@@ -81,14 +80,12 @@ fn a_wrongly_patched_byte_is_put_back() {
     assert_eq!(repairs, 1);
 }
 
-#[test]
 fn the_guests_own_ud2_stays_one() {
     for run in each("ud2", Platform::Vmware) {
         assert_eq!(run.status.signal(), Some(libc::SIGILL));
     }
 }
 
-#[test]
 fn faulting_that_is_not_there_is_refused_by_name() {
     let options = Options {
         interception: Interception::Faulting,
@@ -102,22 +99,18 @@ fn faulting_that_is_not_there_is_refused_by_name() {
 }
 
 /// Programs of the system find a VMware host, whatever libraries they load.
-#[test]
 fn the_dynamic_loader_itself_is_intercepted() {
-    let Some(run) = run(
+    let run = run(
         lab::vmx::tracer::Guest::new("/bin/true"),
         Options {
             interception: Interception::Patching,
             ..Options::default()
         },
-    ) else {
-        return;
-    };
+    );
     // glibc asks the processor for its features before main.
     assert!(run.measures.total().stops.cpuid > 5, "{:?}", run.measures.total());
 }
 
-#[test]
 fn a_missing_program_is_an_error() {
     struct Nothing;
     impl lab::vmx::device::Device for Nothing {
@@ -150,4 +143,50 @@ fn a_missing_program_is_an_error() {
         TracerError::Exec { source, .. } => assert_eq!(source as i32, libc::EACCES),
         error => assert!(error.is_unavailable(), "{error}"),
     }
+}
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "cpuid::the_guest_sees_its_platform",
+            &[Need::Ptrace],
+            the_guest_sees_its_platform,
+        ),
+        trial(
+            "cpuid::code_made_executable_later_is_intercepted",
+            &[Need::Ptrace],
+            code_made_executable_later_is_intercepted,
+        ),
+        trial(
+            "cpuid::a_filter_of_the_guests_own_is_not_offended",
+            &[Need::Ptrace],
+            a_filter_of_the_guests_own_is_not_offended,
+        ),
+        trial(
+            "cpuid::a_wrongly_patched_byte_is_put_back",
+            &[Need::Ptrace],
+            a_wrongly_patched_byte_is_put_back,
+        ),
+        trial(
+            "cpuid::the_guests_own_ud2_stays_one",
+            &[Need::Ptrace],
+            the_guests_own_ud2_stays_one,
+        ),
+        trial(
+            "cpuid::faulting_that_is_not_there_is_refused_by_name",
+            &[Need::Ptrace],
+            faulting_that_is_not_there_is_refused_by_name,
+        ),
+        trial(
+            "cpuid::the_dynamic_loader_itself_is_intercepted",
+            &[Need::Ptrace],
+            the_dynamic_loader_itself_is_intercepted,
+        ),
+        trial(
+            "cpuid::a_missing_program_is_an_error",
+            &[Need::Ptrace],
+            a_missing_program_is_an_error,
+        ),
+    ]
 }

@@ -3,7 +3,12 @@
 use lab::vmx::guard::{Action, Answer, OnExec};
 use lab::vmx::tracer::Options;
 
-use crate::{Run, role, run};
+use crate::{
+    Run,
+    needs::{Need, trial},
+    role, run,
+};
+use libtest_mimic::Trial;
 
 fn lines(run: &Run) -> Vec<(&str, &str)> {
     run.output
@@ -16,15 +21,8 @@ fn error(number: i32) -> String {
     (-number).to_string()
 }
 
-#[test]
 fn guarded_calls_are_answered_and_recorded() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: what root gets needs root");
-        return;
-    }
-    let Some(run) = run(role("guarded"), Options::default()) else {
-        return;
-    };
+    let run = run(role("guarded"), Options::default());
     assert_eq!(run.code(), Some(0), "{}", run.output);
     let (busy, invalid, bad, access) = (
         error(libc::EBUSY),
@@ -109,15 +107,12 @@ fn guarded_calls_are_answered_and_recorded() {
     );
 }
 
-#[test]
 fn a_guarded_exec_may_fail_instead() {
     let options = Options {
         on_exec: OnExec::Fail(nix::errno::Errno::EPERM),
         ..Options::default()
     };
-    let Some(run) = run(role("guarded"), options) else {
-        return;
-    };
+    let run = run(role("guarded"), options);
     let shutdown = run
         .output
         .lines()
@@ -126,11 +121,8 @@ fn a_guarded_exec_may_fail_instead() {
     assert!(shutdown.contains("code: 1"), "EPERM: {shutdown}");
 }
 
-#[test]
 fn pid_1_of_the_machine_is_out_of_reach() {
-    let Some(run) = run(role("guarded-signals"), Options::default()) else {
-        return;
-    };
+    let run = run(role("guarded-signals"), Options::default());
     let expected = if nix::unistd::geteuid().is_root() {
         "0".to_owned()
     } else {
@@ -156,11 +148,8 @@ fn pid_1_of_the_machine_is_out_of_reach() {
     assert_eq!(signals, 5);
 }
 
-#[test]
 fn the_32_bit_interface_is_refused() {
-    let Some(run) = run(role("compat"), Options::default()) else {
-        return;
-    };
+    let run = run(role("compat"), Options::default());
     if run.code() == Some(0) {
         assert_eq!(run.output.trim(), error(libc::ENOSYS));
         assert_eq!(
@@ -174,15 +163,8 @@ fn the_32_bit_interface_is_refused() {
 }
 
 /// What a guest without the privilege gets is what the kernel would have given it.
-#[test]
 fn an_unprivileged_guest_is_refused() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: becoming another user needs root");
-        return;
-    }
-    let Some(run) = run(role("guarded-unprivileged"), Options::default()) else {
-        return;
-    };
+    let run = run(role("guarded-unprivileged"), Options::default());
     assert_eq!(run.code(), Some(0), "{}", run.output);
     for (name, result) in lines(&run) {
         match name {
@@ -194,4 +176,35 @@ fn an_unprivileged_guest_is_refused() {
         }
     }
     assert!(run.intercepted().contains(&(Action::SetName, Answer::Result(-1))));
+}
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "guarded::guarded_calls_are_answered_and_recorded",
+            &[Need::Ptrace, Need::Root],
+            guarded_calls_are_answered_and_recorded,
+        ),
+        trial(
+            "guarded::a_guarded_exec_may_fail_instead",
+            &[Need::Ptrace],
+            a_guarded_exec_may_fail_instead,
+        ),
+        trial(
+            "guarded::pid_1_of_the_machine_is_out_of_reach",
+            &[Need::Ptrace],
+            pid_1_of_the_machine_is_out_of_reach,
+        ),
+        trial(
+            "guarded::the_32_bit_interface_is_refused",
+            &[Need::Ptrace],
+            the_32_bit_interface_is_refused,
+        ),
+        trial(
+            "guarded::an_unprivileged_guest_is_refused",
+            &[Need::Ptrace, Need::Root],
+            an_unprivileged_guest_is_refused,
+        ),
+    ]
 }

@@ -6,7 +6,12 @@ use std::process::Command;
 use lab::vmx::isolation::{DROPPED, Isolation};
 use lab::vmx::tracer::{Guest, Options};
 
-use crate::{guest, role, run};
+use crate::{
+    guest,
+    needs::{Need, trial},
+    role, run,
+};
+use libtest_mimic::Trial;
 
 const ISOLATED: Options = Options {
     platform: lab::vmx::cpuid::Platform::Vmware,
@@ -26,11 +31,8 @@ fn capabilities(output: &str) -> Vec<(&str, u64)> {
         .collect()
 }
 
-#[test]
 fn an_isolated_guest_lacks_what_does_harm() {
-    let Some(run) = run(role("isolated"), ISOLATED) else {
-        return;
-    };
+    let run = run(role("isolated"), ISOLATED);
     assert_eq!(run.code(), Some(0));
     let root = nix::unistd::geteuid().is_root();
     let sets = capabilities(&run.output);
@@ -71,40 +73,25 @@ fn an_isolated_guest_lacks_what_does_harm() {
     assert_eq!(run.measures.processes[0].parent, 0);
 }
 
-#[test]
 fn isolated_families_end_with_their_first_process() {
-    let Some(families) = run(role("families"), ISOLATED) else {
-        return;
-    };
+    let families = run(role("families"), ISOLATED);
     assert_eq!(families.code(), Some(0));
     let background = Options {
         until: lab::vmx::tracer::Until::AllEnd,
         ..ISOLATED
     };
+    assert_eq!(run(role("background"), background).output, "6 after the parent\n");
     assert_eq!(
-        run(role("background"), background).unwrap().output,
-        "6 after the parent\n"
-    );
-    assert_eq!(
-        run(Guest::new("/bin/sh").args(["-c", "exit 9"]), ISOLATED)
-            .unwrap()
-            .code(),
+        run(Guest::new("/bin/sh").args(["-c", "exit 9"]), ISOLATED).code(),
         Some(9)
     );
 }
 
-#[test]
 fn root_gets_a_harmless_shutdown() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: mount namespaces need root");
-        return;
-    }
     // What the first lock does not see: a comparison of files, no execution.
     let script = "for d in /sbin /usr/sbin /bin /usr/bin; do for p in shutdown reboot halt poweroff; do \
                   if [ -e $d/$p ]; then cmp $d/$p /bin/true && echo same; fi; done; done; echo done";
-    let Some(run) = run(Guest::new("/bin/sh").args(["-c", script]), ISOLATED) else {
-        return;
-    };
+    let run = run(Guest::new("/bin/sh").args(["-c", script]), ISOLATED);
     let expected: usize = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"]
         .iter()
         .flat_map(|directory| {
@@ -117,7 +104,6 @@ fn root_gets_a_harmless_shutdown() {
 
 /// The second lock alone: a child that is not traced at all. What it tries is refused for want of the capability before
 /// the kernel looks at the arguments, and would fail or do nothing if it were not.
-#[test]
 fn the_second_lock_holds_without_the_first() {
     let isolation = Isolation::plan();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -133,4 +119,30 @@ fn the_second_lock_holds_without_the_first() {
         "reboot -1\nsettimeofday -1\nsethostname -1\nmount -1\n"
     );
     assert!(output.status.success());
+}
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "isolated::an_isolated_guest_lacks_what_does_harm",
+            &[Need::Ptrace],
+            an_isolated_guest_lacks_what_does_harm,
+        ),
+        trial(
+            "isolated::isolated_families_end_with_their_first_process",
+            &[Need::Ptrace],
+            isolated_families_end_with_their_first_process,
+        ),
+        trial(
+            "isolated::root_gets_a_harmless_shutdown",
+            &[Need::Ptrace, Need::Root],
+            root_gets_a_harmless_shutdown,
+        ),
+        trial(
+            "isolated::the_second_lock_holds_without_the_first",
+            &[Need::Ptrace],
+            the_second_lock_holds_without_the_first,
+        ),
+    ]
 }

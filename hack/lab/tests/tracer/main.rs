@@ -1,7 +1,7 @@
 //! The tracer with the real ptrace, around guests that are this test program itself in another role, and around
 //! programs of the system.
 //!
-//! Where ptrace is not permitted a test says "skipped" and returns.
+//! Where this machine lacks what a test needs, the test counts as ignored and its name says why.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +17,8 @@ mod guarded;
 mod guest;
 mod isolated;
 mod measures;
+#[path = "../needs/mod.rs"]
+mod needs;
 mod processes;
 mod third_party;
 
@@ -164,20 +166,12 @@ fn try_start(guest: Guest, options: Options, faults: bool) -> Result<Started, Tr
     })
 }
 
-/// None, said aloud, where ptrace is not to be had.
-fn start(guest: Guest, options: Options) -> Option<Started> {
-    match try_start(guest, options, false) {
-        Ok(started) => Some(started),
-        Err(error) if error.is_unavailable() => {
-            eprintln!("skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+fn start(guest: Guest, options: Options) -> Started {
+    try_start(guest, options, false).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn run(guest: Guest, options: Options) -> Option<Run> {
-    Some(start(guest, options)?.finish())
+fn run(guest: Guest, options: Options) -> Run {
+    start(guest, options).finish()
 }
 
 /// Every interception that this processor can do.
@@ -190,4 +184,20 @@ fn interceptions() -> Vec<Interception> {
         Err(TracerError::FaultingUnavailable) => vec![Interception::Patching],
         _ => vec![Interception::Patching, Interception::Faulting],
     }
+}
+
+fn main() -> std::process::ExitCode {
+    let trials = [
+        access::trials(),
+        cpuid::trials(),
+        guarded::trials(),
+        isolated::trials(),
+        measures::trials(),
+        processes::trials(),
+        third_party::trials(),
+    ];
+    needs::conclude(
+        &libtest_mimic::Arguments::from_args(),
+        trials.into_iter().flatten().collect(),
+    )
 }

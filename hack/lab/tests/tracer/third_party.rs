@@ -1,13 +1,16 @@
 //! Debian's open-vm-tools, unmodified, where it is installed: programs that we did not write find a VMware host and
 //! exchange a message with it. Both locks are on.
 
-use std::path::Path;
-
 use lab::vmx::cpuid::Platform;
 use lab::vmx::device::{Access, Device, GuestMemory, Outcome, Registers};
 use lab::vmx::tracer::{Guest, Options, Tracer};
 
-use crate::{Run, interceptions, run};
+use crate::{
+    Run, interceptions,
+    needs::{Need, trial},
+    run,
+};
+use libtest_mimic::Trial;
 
 const ISOLATED: Options = Options {
     platform: Platform::Vmware,
@@ -18,22 +21,10 @@ const ISOLATED: Options = Options {
     until: lab::vmx::tracer::Until::FirstEnds,
 };
 
-fn installed(program: &str) -> bool {
-    let is_there = Path::new(program).exists();
-    if !is_there {
-        eprintln!("skipped: {program} is not installed (Debian package open-vm-tools)");
-    }
-    is_there
-}
-
-#[test]
 fn vmware_checkvm_recognises_the_platform() {
     const PROGRAM: &str = "/usr/bin/vmware-checkvm";
-    if !installed(PROGRAM) {
-        return;
-    }
     for interception in interceptions() {
-        let on = |platform| -> Option<Run> {
+        let on = |platform| -> Run {
             let options = Options {
                 platform,
                 interception,
@@ -41,14 +32,12 @@ fn vmware_checkvm_recognises_the_platform() {
             };
             run(Guest::new(PROGRAM), options)
         };
-        let Some(vmware) = on(Platform::Vmware) else {
-            return;
-        };
+        let vmware = on(Platform::Vmware);
         assert_eq!(vmware.code(), Some(0), "{}", vmware.output);
         assert!(vmware.output.contains("version 6 (good)"), "{}", vmware.output);
         assert!(vmware.measures.total().calls.low > 0);
         // It says why on its standard error.
-        let kvm = on(Platform::Kvm).unwrap();
+        let kvm = on(Platform::Kvm);
         assert_eq!(kvm.code(), Some(1));
         assert_eq!(kvm.output, "");
     }
@@ -106,12 +95,8 @@ impl Device for Echo {
     }
 }
 
-#[test]
 fn vmware_rpctool_exchanges_a_message() {
     const PROGRAM: &str = "/usr/bin/vmware-rpctool";
-    if !installed(PROGRAM) {
-        return;
-    }
     for interception in interceptions() {
         let options = Options {
             interception,
@@ -123,11 +108,7 @@ fn vmware_rpctool_exchanges_a_message() {
             .stdout(output.try_clone().unwrap());
         let tracer = match Tracer::start(guest, options, Box::<Echo>::default(), None) {
             Ok(tracer) => tracer,
-            Err(error) => {
-                assert!(error.is_unavailable(), "{error}");
-                eprintln!("skipped: {error}");
-                return;
-            }
+            Err(error) => panic!("{error}"),
         };
         let report = tracer.wait().unwrap();
         let mut text = String::new();
@@ -140,15 +121,30 @@ fn vmware_rpctool_exchanges_a_message() {
     }
 }
 
-#[test]
 fn vmware_toolbox_cmd_tells_its_version() {
     const PROGRAM: &str = "/usr/bin/vmware-toolbox-cmd";
-    if !installed(PROGRAM) {
-        return;
-    }
-    let Some(run) = run(Guest::new(PROGRAM).args(["-v"]), ISOLATED) else {
-        return;
-    };
+    let run = run(Guest::new(PROGRAM).args(["-v"]), ISOLATED);
     assert_eq!(run.code(), Some(0), "{}", run.output);
     assert!(run.output.contains("build-"), "{}", run.output);
+}
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "third_party::vmware_checkvm_recognises_the_platform",
+            &[Need::Ptrace, Need::OpenVmTools],
+            vmware_checkvm_recognises_the_platform,
+        ),
+        trial(
+            "third_party::vmware_rpctool_exchanges_a_message",
+            &[Need::Ptrace, Need::OpenVmTools],
+            vmware_rpctool_exchanges_a_message,
+        ),
+        trial(
+            "third_party::vmware_toolbox_cmd_tells_its_version",
+            &[Need::Ptrace, Need::OpenVmTools],
+            vmware_toolbox_cmd_tells_its_version,
+        ),
+    ]
 }
