@@ -114,6 +114,9 @@ fn main() -> ExitCode {
     }));
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 
+    trials.push(trial("wrong-settings", &[Need::Ptrace], run::wrong_settings));
+    trials.push(trial("no-socket", &[Need::Ptrace], run::no_socket));
+    trials.push(trial("journal", &[Need::Root], run::journal));
     needs::conclude(&arguments, trials)
 }
 

@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -398,4 +401,96 @@ pub fn off_vmware() -> Result<(), Failed> {
     let said = String::from_utf8_lossy(&output.stdout);
     ensure(output.status.success(), format!("{output:?}"))?;
     ensure(said.matches("no VMware guest").count() == 1, said)
+}
+
+/// Settings that cannot be used are told, each with its place, and the service starts all the same.
+pub fn wrong_settings() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &[]);
+    let file = run.path("config.yaml");
+    fs::write(&file, "host:\n  poll_max_ms: fast\nreport: [\n")?;
+    let scenario = run.path("wrong.scenario");
+    fs::write(
+        &scenario,
+        "expect running within 10s\nsignal TERM\nexpect exit 0 within 1s\n",
+    )?;
+    let output = run
+        .vmx(&["--scenario", scenario.to_str().unwrap()])
+        .env("VMTOOLSD_CONFIG", &file)
+        .env("VMTOOLSD_HOSTNAME", "long")
+        .env("VMTOOLSD_COLOUR", "blue")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.success(), format!("{output:?}"))?;
+    let told: Vec<Value> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &Value| line["msg"] == "a setting is not used")
+        .collect();
+    let places: Vec<&str> = told.iter().filter_map(|line| line["setting"].as_str()).collect();
+    let at = |line| format!("{}:{line}", file.display());
+    let wanted = [
+        at("4"),
+        at("2: host.poll_max_ms"),
+        "VMTOOLSD_COLOUR".into(),
+        "VMTOOLSD_HOSTNAME".into(),
+    ];
+    ensure(places.len() == 4, format!("{places:?}"))?;
+    ensure(
+        wanted.iter().all(|wanted| places.contains(&wanted.as_str())),
+        format!("{places:?}, not {wanted:?}"),
+    )
+}
+
+/// Without the machine API the host is served, nothing is made up, and the log says it once.
+pub fn no_socket() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &[]);
+    let scenario = run.path("alone.scenario");
+    let text = "set ping 200ms\nexpect running within 10s\nwait 4s\nexpect heartbeat green\n\
+                count rpci \"SetGuestInfo  1 \" = 0\ncount rpci \"SetGuestInfo  10 \" = 0\n\
+                count rpci \"SetGuestInfo  11 \" = 0\nsignal TERM\nexpect exit 0 within 1s\n";
+    fs::write(&scenario, text)?;
+    let output = run
+        .vmx(&["--scenario", scenario.to_str().unwrap()])
+        .env("VMTOOLSD_TALOS_SOCKET", run.path("absent/machine.sock"))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.success(), format!("{output:?}"))?;
+    ensure(said.matches("Talos does not answer").count() == 1, said)
+}
+
+/// Where the journal's socket exists the log goes there: in a mount namespace of the test's own.
+pub fn journal() -> Result<(), Failed> {
+    let directory = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()?;
+    let socket = directory.path().join("socket");
+    let journal = UnixDatagram::bind(&socket)?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
+    journal.set_read_timeout(Some(PATIENCE))?;
+    let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && chmod 755 /run \
+                  && mount --bind \"$1\" /run/systemd/journal && exec \"$2\" run";
+    let mut child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(directory.path())
+        .arg(daemon())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut heard = Vec::new();
+    let mut datagram = [0; 4096];
+    while !heard
+        .iter()
+        .any(|line: &String| line.contains("this is no VMware guest"))
+    {
+        let length = journal.recv(&mut datagram)?;
+        heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+    }
+    let line = heard.last().map(String::as_str).unwrap_or_default();
+    ensure(line.contains("SYSLOG_IDENTIFIER=talos-vmtoolsd\n"), line)?;
+    ensure(line.contains("PRIORITY=5\n"), line)?;
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM)?;
+    let status = child.wait()?;
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout)?;
+    ensure(status.success(), format!("{status}"))?;
+    ensure(stdout.is_empty(), stdout)
 }
