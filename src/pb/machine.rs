@@ -35,6 +35,29 @@ pub struct PlatformInfo {
     #[prost(string, tag = "2")]
     pub mode: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MountsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<Mounts>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mounts {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::common::Metadata>,
+    #[prost(message, repeated, tag = "2")]
+    pub stats: ::prost::alloc::vec::Vec<MountStat>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MountStat {
+    #[prost(string, tag = "1")]
+    pub filesystem: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    #[prost(uint64, tag = "3")]
+    pub available: u64,
+    #[prost(string, tag = "4")]
+    pub mounted_on: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShutdownRequest {
     #[prost(bool, tag = "1")]
@@ -213,6 +236,27 @@ pub mod machine_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("machine.MachineService", "Version"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn mounts(
+            &mut self,
+            request: impl tonic::IntoRequest<()>,
+        ) -> std::result::Result<tonic::Response<super::MountsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/machine.MachineService/Mounts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("machine.MachineService", "Mounts"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn shutdown(

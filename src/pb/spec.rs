@@ -25,6 +25,13 @@ pub struct AddressStatus {
     pub priority: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddressSpec {
+    #[prost(message, optional, tag = "1")]
+    pub address: ::core::option::Option<super::common::NetIpPrefix>,
+    #[prost(string, tag = "2")]
+    pub link_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LinkStatus {
     #[prost(uint32, tag = "1")]
     pub index: u32,
@@ -180,4 +187,162 @@ pub struct SecurityState {
     pub fips_state: i32,
     #[prost(bool, tag = "7")]
     pub module_signature_enforced: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MachineType {
+    #[prost(int32, tag = "1")]
+    pub machine_type: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BootId {
+    #[prost(string, tag = "1")]
+    pub boot_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImageFactorySchematic {
+    #[prost(string, tag = "1")]
+    pub schematic_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub flavor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtensionStatus {
+    #[prost(message, optional, tag = "2")]
+    pub metadata: ::core::option::Option<ExtensionMetadata>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtensionMetadata {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Nodename {
+    #[prost(string, tag = "1")]
+    pub nodename: ::prost::alloc::string::String,
+}
+/// Labels and annotations can be long, and are not read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeStatus {
+    #[prost(bool, tag = "2")]
+    pub node_ready: bool,
+    #[prost(bool, tag = "3")]
+    pub unschedulable: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterInfo {
+    #[prost(string, tag = "2")]
+    pub cluster_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Disk {
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    #[prost(bool, tag = "4")]
+    pub readonly: bool,
+    #[prost(string, tag = "5")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub serial: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub wwid: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub bus_path: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub transport: ::prost::alloc::string::String,
+    #[prost(bool, tag = "13")]
+    pub cdrom: bool,
+    #[prost(string, tag = "14")]
+    pub dev_path: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "16")]
+    pub secondary_disks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscoveredVolume {
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub uuid: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub partition_label: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "13")]
+    pub partition_index: u64,
+    #[prost(string, tag = "14")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub dev_path: ::prost::alloc::string::String,
+    #[prost(string, tag = "18")]
+    pub parent_dev_path: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeStatus {
+    #[prost(int32, tag = "1")]
+    pub phase: i32,
+    #[prost(string, tag = "2")]
+    pub location: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub parent_location: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "9")]
+    pub size: u64,
+    #[prost(int32, tag = "10")]
+    pub filesystem: i32,
+    #[prost(string, tag = "11")]
+    pub mount_location: ::prost::alloc::string::String,
+    #[prost(int32, tag = "12")]
+    pub encryption_provider: i32,
+    #[prost(message, optional, tag = "15")]
+    pub mount_spec: ::core::option::Option<MountSpec>,
+    #[prost(int32, tag = "16")]
+    pub r#type: i32,
+    #[prost(string, tag = "19")]
+    pub parent_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MountSpec {
+    #[prost(string, tag = "1")]
+    pub target_path: ::prost::alloc::string::String,
+}
+/// MountStatuses.block.talos.dev
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MountStatus {
+    #[prost(message, optional, tag = "1")]
+    pub spec: ::core::option::Option<MountRequest>,
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(int32, tag = "4")]
+    pub filesystem: i32,
+    #[prost(bool, tag = "5")]
+    pub read_only: bool,
+    #[prost(int32, tag = "7")]
+    pub encryption_provider: i32,
+    #[prost(bool, tag = "8")]
+    pub detached: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MountRequest {
+    #[prost(string, tag = "1")]
+    pub volume_id: ::prost::alloc::string::String,
+}
+/// MountStatuses.runtime.talos.dev
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuntimeMountStatus {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub filesystem_type: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "4")]
+    pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "5")]
+    pub encrypted: bool,
 }

@@ -32,7 +32,10 @@ use tower::{
     util::{MapRequest, MapResponse},
 };
 
-use super::{CallError, Machine, RebootMode, snapshot::Version};
+use super::{
+    CallError, Machine, RebootMode,
+    snapshot::{Filesystem, Version},
+};
 use crate::pb::{
     common,
     cosi::resource::{WatchRequest, WatchResponse, state_client::StateClient},
@@ -52,6 +55,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// Largest message that is accepted, in bytes: Talos's own limit for what it receives (GRPCMaxMessageSize). A longer
 /// one is refused by its announced length, before anything is allocated.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// Most filesystems of one [`Client::mounts`]: a busy node has some hundreds, of pods.
+pub const MAX_FILESYSTEMS: usize = 4096;
 
 /// HTTP/2 flow control windows in bytes, per stream and per connection: the protocol's minimum, and enough for all
 /// streams to move. Messages are small, and the peer is on this machine.
@@ -87,6 +93,12 @@ pub const WATCH: Method = Method {
     role: READER,
     deadline: Duration::from_secs(5),
 };
+/// `Mounts`: size and free space of every filesystem. Talos asks each filesystem, and waits for one that hangs.
+pub const MOUNTS: Method = Method {
+    path: "/machine.MachineService/Mounts",
+    role: READER,
+    deadline: Duration::from_secs(5),
+};
 /// `Shutdown`: Talos answers before it begins.
 pub const SHUTDOWN: Method = Method {
     path: "/machine.MachineService/Shutdown",
@@ -101,7 +113,7 @@ pub const REBOOT: Method = Method {
 };
 
 /// Every method that is called.
-pub const METHODS: [Method; 4] = [VERSION, WATCH, SHUTDOWN, REBOOT];
+pub const METHODS: [Method; 5] = [VERSION, WATCH, MOUNTS, SHUTDOWN, REBOOT];
 
 /// How Talos is reached.
 #[derive(Clone, Debug)]
@@ -211,6 +223,32 @@ impl Client {
             arch: info.arch,
             platform: version.platform.unwrap_or_default().name,
         })
+    }
+
+    /// `Mounts`: the filesystems as they are now, at most [`MAX_FILESYSTEMS`]. One filesystem that fails makes Talos
+    /// fail the whole call.
+    pub async fn mounts(&self) -> Result<Vec<Filesystem>, CallError> {
+        let mut service = MachineServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE);
+        let reply = self
+            .call(
+                &MOUNTS,
+                (),
+                |request| async move { service.mounts(request).await },
+            )
+            .await?;
+        let mounts = only(&MOUNTS, reply.messages)?;
+        refuse_failure(&MOUNTS, mounts.metadata.as_ref())?;
+        Ok(mounts
+            .stats
+            .into_iter()
+            .take(MAX_FILESYSTEMS)
+            .map(|stat| Filesystem {
+                source: stat.filesystem,
+                target: stat.mounted_on,
+                size: stat.size,
+                available: stat.available,
+            })
+            .collect())
     }
 
     /// `Watch`. The stream's messages have no deadline here; the caller knows which are due.
@@ -428,6 +466,7 @@ mod tests {
             [
                 ("/machine.MachineService/Version", "os:reader"),
                 ("/cosi.resource.State/Watch", "os:reader"),
+                ("/machine.MachineService/Mounts", "os:reader"),
                 ("/machine.MachineService/Shutdown", "os:operator"),
                 ("/machine.MachineService/Reboot", "os:operator"),
             ]

@@ -11,9 +11,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use prost::Message;
 use thiserror::Error;
 
+mod block;
+mod identity;
+
+pub use self::{
+    block::{discovered_volume, disk, mount, runtime_mount, volume},
+    identity::{boot_id, cluster_name, extension, machine_type, node_status, nodename, schematic},
+};
 use super::snapshot::{
-    AddressStatus, HardwareAddr, HostnameStatus, LinkStatus, MachineStatus, Prefix, ResolverStatus,
-    RouteStatus, SecurityState,
+    AddressSpec, AddressStatus, HardwareAddr, HostnameStatus, LinkStatus, MachineStatus, Origin, Prefix,
+    ResolverStatus, RouteStatus, SecurityState,
 };
 use crate::pb::{common, spec};
 
@@ -104,6 +111,16 @@ pub fn address(bytes: &[u8]) -> Result<AddressStatus, DecodeError> {
         link_name: spec.link_name,
         scope: spec.scope,
         flags: spec.flags,
+    })
+}
+
+/// AddressSpec of the namespace `network-config`, whose id tells who asked.
+pub fn address_spec(id: &str, bytes: &[u8]) -> Result<AddressSpec, DecodeError> {
+    let spec = spec::AddressSpec::decode(bytes)?;
+    Ok(AddressSpec {
+        origin: Origin::of(id),
+        address: prefix("address", spec.address)?.ok_or(DecodeError::Missing { field: "address" })?,
+        link_name: spec.link_name,
     })
 }
 

@@ -14,19 +14,25 @@
 
 #![forbid(unsafe_code)]
 
+mod gathering;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::SystemTime,
 };
 
+use self::gathering::{Gatherings, Holder};
 use super::{
     resource::ResourceType,
     snapshot::{
-        AddressStatus, Fact, HostnameStatus, LinkStatus, MachineStatus, Prefix, ResolverStatus, RouteStatus,
-        SecurityState, Snapshot, Version,
+        AddressSpec, AddressStatus, DiscoveredVolume, Disk, Extension, Fact, HostnameStatus, LinkStatus,
+        MachineStatus, MachineType, MountStatus, NodeStatus, Prefix, ResolverStatus, RouteStatus, Schematic,
+        SecurityState, Snapshot, Version, VolumeStatus,
     },
 };
+
+pub use self::gathering::MAX_HELD;
 
 /// Which of the candidate links are reported: their names, given all candidates by name.
 pub type Selection = Arc<dyn Fn(&BTreeMap<String, LinkStatus>) -> BTreeSet<String> + Send + Sync>;
@@ -50,6 +56,61 @@ pub enum Resource {
     Machine(MachineStatus),
     /// The value.
     Security(SecurityState),
+    /// Id and value.
+    AddressSpec(String, AddressSpec),
+    /// The value.
+    MachineType(MachineType),
+    /// The value.
+    Nodename(String),
+    /// Id and value.
+    Node(String, NodeStatus),
+    /// The name.
+    Cluster(String),
+    /// The value.
+    Schematic(Schematic),
+    /// Id and value.
+    Extension(String, Extension),
+    /// The value.
+    BootId(String),
+    /// Id and value.
+    Disk(String, Disk),
+    /// Id and value.
+    DiscoveredVolume(String, DiscoveredVolume),
+    /// Id and value.
+    Volume(String, VolumeStatus),
+    /// Id and value.
+    Mount(String, MountStatus),
+    /// Id and value.
+    RuntimeMount(String, MountStatus),
+}
+
+impl Resource {
+    /// Its type.
+    pub const fn resource_type(&self) -> ResourceType {
+        match self {
+            Self::Link(..) => ResourceType::Link,
+            Self::Address(..) => ResourceType::Address,
+            Self::Route(..) => ResourceType::Route,
+            Self::NodeAddress(..) => ResourceType::NodeAddress,
+            Self::Hostname(_) => ResourceType::Hostname,
+            Self::Resolver(_) => ResourceType::Resolver,
+            Self::Machine(_) => ResourceType::Machine,
+            Self::Security(_) => ResourceType::Security,
+            Self::AddressSpec(..) => ResourceType::AddressSpec,
+            Self::MachineType(_) => ResourceType::MachineType,
+            Self::Nodename(_) => ResourceType::Nodename,
+            Self::Node(..) => ResourceType::Node,
+            Self::Cluster(_) => ResourceType::Cluster,
+            Self::Schematic(_) => ResourceType::Schematic,
+            Self::Extension(..) => ResourceType::Extension,
+            Self::BootId(_) => ResourceType::BootId,
+            Self::Disk(..) => ResourceType::Disk,
+            Self::DiscoveredVolume(..) => ResourceType::DiscoveredVolume,
+            Self::Volume(..) => ResourceType::Volume,
+            Self::Mount(..) => ResourceType::Mount,
+            Self::RuntimeMount(..) => ResourceType::RuntimeMount,
+        }
+    }
 }
 
 /// What happens to the facts.
@@ -102,121 +163,13 @@ pub enum Event {
     },
 }
 
-/// Most resources of one type that are held. The addresses and routes of a node's adapters are dozens; with more, a
-/// peer that invents them costs no memory.
-pub const MAX_HELD: usize = 4096;
-
-/// A collection, as it is being told anew.
-#[derive(Debug)]
-struct Gathering<T> {
-    /// None once it is complete.
-    set: Option<BTreeMap<String, T>>,
-    /// There were more than are held.
-    full: bool,
-}
-
-type Held<T> = Fact<Arc<BTreeMap<String, T>>>;
-
-impl<T> Default for Gathering<T> {
-    fn default() -> Self {
-        Self {
-            set: None,
-            full: false,
-        }
-    }
-}
-
-impl<T: Clone + PartialEq> Gathering<T> {
-    fn begin(&mut self) {
-        self.set = Some(BTreeMap::new());
-    }
-
-    fn put(&mut self, fact: &mut Held<T>, id: String, value: T) -> bool {
-        let held = match (&self.set, &*fact) {
-            (Some(set), _) => set,
-            (None, Fact::Known { value: held }) => held,
-            (None, _) => return false,
-        };
-        if held.len() >= MAX_HELD && !held.contains_key(&id) {
-            self.full = true;
-            return false;
-        }
-        match (&mut self.set, fact) {
-            (Some(set), _) => {
-                set.insert(id, value);
-                false
-            }
-            (None, Fact::Known { value: held }) if held.get(&id) != Some(&value) => {
-                Arc::make_mut(held).insert(id, value);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn remove(&mut self, fact: &mut Held<T>, id: &str) -> bool {
-        if let Some(set) = &mut self.set {
-            set.remove(id);
-            return false;
-        }
-        match fact {
-            Fact::Known { value: held } if held.contains_key(id) => {
-                Arc::make_mut(held).remove(id);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A resource that exists and cannot be read: what was known of it stays.
-    fn keep(&mut self, fact: &Held<T>, id: String) {
-        if let (Some(set), Some(value)) = (&mut self.set, fact.value().and_then(|held| held.get(&id))) {
-            set.entry(id).or_insert_with(|| value.clone());
-        }
-    }
-
-    fn complete(&mut self, fact: &mut Held<T>) -> bool {
-        let Some(set) = self.set.take() else { return false };
-        match fact {
-            // The same again after an outage: snapshots go on sharing it.
-            Fact::Stale { value, .. } if **value == set => {
-                let value = Arc::clone(value);
-                fact.learn(value)
-            }
-            _ => fact.learn(Arc::new(set)),
-        }
-    }
-
-    fn lose(&mut self, fact: &mut Held<T>, now: SystemTime) -> bool {
-        self.set = None;
-        fact.silence(now)
-    }
-
-    /// Drops what `keep` refuses, from the fact and from what is being gathered.
-    fn retain(&mut self, fact: &mut Held<T>, keep: impl Fn(&T) -> bool) -> bool {
-        if let Some(set) = &mut self.set {
-            set.retain(|_, value| keep(value));
-        }
-        match fact {
-            Fact::Known { value: held } | Fact::Stale { value: held, .. } if !held.values().all(&keep) => {
-                Arc::make_mut(held).retain(|_, value| keep(value));
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
 /// Turns events into a snapshot.
 pub struct Reducer {
     snapshot: Snapshot,
     selection: Selection,
     /// None until the links are known.
     selected: Option<Arc<BTreeSet<String>>>,
-    links: Gathering<LinkStatus>,
-    addresses: Gathering<AddressStatus>,
-    routes: Gathering<RouteStatus>,
-    node_addresses: Gathering<Vec<Prefix>>,
+    gatherings: Gatherings,
     /// Types of one resource of which nothing has come since their watch began.
     expected: BTreeSet<ResourceType>,
     /// The links that the present watches of addresses and routes were made for.
@@ -231,10 +184,7 @@ impl Reducer {
             snapshot: Snapshot::default(),
             selection,
             selected: None,
-            links: Gathering::default(),
-            addresses: Gathering::default(),
-            routes: Gathering::default(),
-            node_addresses: Gathering::default(),
+            gatherings: Gatherings::default(),
             expected: BTreeSet::new(),
             scopes: BTreeMap::new(),
             unanswered: ResourceType::ALL.into(),
@@ -258,14 +208,7 @@ impl Reducer {
 
     /// The types of which there were more than [`MAX_HELD`].
     pub fn full(&self) -> impl Iterator<Item = ResourceType> {
-        [
-            (self.links.full, ResourceType::Link),
-            (self.addresses.full, ResourceType::Address),
-            (self.routes.full, ResourceType::Route),
-            (self.node_addresses.full, ResourceType::NodeAddress),
-        ]
-        .into_iter()
-        .filter_map(|(full, resource_type)| full.then_some(resource_type))
+        self.gatherings.full()
     }
 
     /// Takes in one event that happened at `now`. Gives whether the snapshot changed.
@@ -307,31 +250,58 @@ impl Reducer {
     }
 
     fn subscribe(&mut self, resource_type: ResourceType, links: Arc<BTreeSet<String>>) {
-        match resource_type {
-            ResourceType::Link => self.links.begin(),
-            ResourceType::Address => self.addresses.begin(),
-            ResourceType::Route => self.routes.begin(),
-            ResourceType::NodeAddress => self.node_addresses.begin(),
-            ResourceType::Hostname
-            | ResourceType::Resolver
-            | ResourceType::Machine
-            | ResourceType::Security => {
-                self.expected.insert(resource_type);
-            }
+        if resource_type.only_id().is_some() {
+            self.expected.insert(resource_type);
         }
+        self.holder(resource_type).begin();
         if resource_type.follows_selection() {
             self.scopes.insert(resource_type, links);
         }
     }
 
+    /// Where the resources of a type are held.
+    fn holder(&mut self, resource_type: ResourceType) -> Box<dyn Holder + '_> {
+        let (facts, gatherings) = (&mut self.snapshot, &mut self.gatherings);
+        match resource_type {
+            ResourceType::Link => Box::new((&mut gatherings.links, &mut facts.links)),
+            ResourceType::Address => Box::new((&mut gatherings.addresses, &mut facts.addresses)),
+            ResourceType::AddressSpec => Box::new((&mut gatherings.address_specs, &mut facts.address_specs)),
+            ResourceType::Route => Box::new((&mut gatherings.routes, &mut facts.routes)),
+            ResourceType::NodeAddress => {
+                Box::new((&mut gatherings.node_addresses, &mut facts.node_addresses))
+            }
+            ResourceType::Hostname => Box::new(&mut facts.hostname),
+            ResourceType::Resolver => Box::new(&mut facts.resolvers),
+            ResourceType::Machine => Box::new(&mut facts.machine),
+            ResourceType::Security => Box::new(&mut facts.security),
+            ResourceType::MachineType => Box::new(&mut facts.machine_type),
+            ResourceType::Nodename => Box::new(&mut facts.nodename),
+            ResourceType::Node => Box::new((&mut gatherings.nodes, &mut facts.nodes)),
+            ResourceType::Cluster => Box::new(&mut facts.cluster_name),
+            ResourceType::Schematic => Box::new(&mut facts.schematic),
+            ResourceType::Extension => Box::new((&mut gatherings.extensions, &mut facts.extensions)),
+            ResourceType::BootId => Box::new(&mut facts.boot_id),
+            ResourceType::Disk => Box::new((&mut gatherings.disks, &mut facts.disks)),
+            ResourceType::DiscoveredVolume => {
+                Box::new((&mut gatherings.discovered_volumes, &mut facts.discovered_volumes))
+            }
+            ResourceType::Volume => Box::new((&mut gatherings.volumes, &mut facts.volumes)),
+            ResourceType::Mount => Box::new((&mut gatherings.mounts, &mut facts.mounts)),
+            ResourceType::RuntimeMount => {
+                Box::new((&mut gatherings.runtime_mounts, &mut facts.runtime_mounts))
+            }
+        }
+    }
+
     fn put(&mut self, resource: Resource) -> bool {
-        let facts = &mut self.snapshot;
+        self.expected.remove(&resource.resource_type());
+        let (facts, gatherings) = (&mut self.snapshot, &mut self.gatherings);
         match resource {
             Resource::Link(id, link) => {
                 let changed = if link.is_candidate() {
-                    self.links.put(&mut facts.links, id, link)
+                    gatherings.links.put(&mut facts.links, id, link)
                 } else {
-                    self.links.remove(&mut facts.links, &id)
+                    gatherings.links.remove(&mut facts.links, &id)
                 };
                 changed && {
                     self.select();
@@ -340,74 +310,68 @@ impl Reducer {
             }
             Resource::Address(id, address) => {
                 if is_selected(self.selected.as_deref(), &address.link_name) {
-                    self.addresses.put(&mut facts.addresses, id, address)
+                    gatherings.addresses.put(&mut facts.addresses, id, address)
                 } else {
-                    self.addresses.remove(&mut facts.addresses, &id)
+                    gatherings.addresses.remove(&mut facts.addresses, &id)
                 }
             }
             Resource::Route(id, route) => {
                 if route.is_main_unicast() && is_selected(self.selected.as_deref(), &route.out_link_name) {
-                    self.routes.put(&mut facts.routes, id, route)
+                    gatherings.routes.put(&mut facts.routes, id, route)
                 } else {
-                    self.routes.remove(&mut facts.routes, &id)
+                    gatherings.routes.remove(&mut facts.routes, &id)
                 }
             }
+            Resource::AddressSpec(id, spec) => {
+                gatherings.address_specs.put(&mut facts.address_specs, id, spec)
+            }
             Resource::NodeAddress(id, addresses) => {
-                self.node_addresses.put(&mut facts.node_addresses, id, addresses)
+                gatherings
+                    .node_addresses
+                    .put(&mut facts.node_addresses, id, addresses)
             }
-            Resource::Hostname(value) => {
-                self.expected.remove(&ResourceType::Hostname);
-                facts.hostname.learn(value)
+            Resource::Hostname(value) => facts.hostname.learn(value),
+            Resource::Resolver(value) => facts.resolvers.learn(value),
+            Resource::Machine(value) => facts.machine.learn(value),
+            Resource::Security(value) => facts.security.learn(value),
+            Resource::MachineType(value) => facts.machine_type.learn(value),
+            Resource::Nodename(value) => facts.nodename.learn(value),
+            Resource::Node(id, node) => gatherings.nodes.put(&mut facts.nodes, id, node),
+            Resource::Cluster(name) => facts.cluster_name.learn(name),
+            Resource::Schematic(value) => facts.schematic.learn(value),
+            Resource::Extension(id, value) => gatherings.extensions.put(&mut facts.extensions, id, value),
+            Resource::BootId(value) => facts.boot_id.learn(value),
+            Resource::Disk(id, disk) => gatherings.disks.put(&mut facts.disks, id, disk),
+            Resource::DiscoveredVolume(id, volume) => {
+                gatherings
+                    .discovered_volumes
+                    .put(&mut facts.discovered_volumes, id, volume)
             }
-            Resource::Resolver(value) => {
-                self.expected.remove(&ResourceType::Resolver);
-                facts.resolvers.learn(value)
-            }
-            Resource::Machine(value) => {
-                self.expected.remove(&ResourceType::Machine);
-                facts.machine.learn(value)
-            }
-            Resource::Security(value) => {
-                self.expected.remove(&ResourceType::Security);
-                facts.security.learn(value)
+            Resource::Volume(id, volume) => gatherings.volumes.put(&mut facts.volumes, id, volume),
+            Resource::Mount(id, mount) => gatherings.mounts.put(&mut facts.mounts, id, mount),
+            Resource::RuntimeMount(id, mount) => {
+                gatherings
+                    .runtime_mounts
+                    .put(&mut facts.runtime_mounts, id, mount)
             }
         }
     }
 
     fn remove(&mut self, resource_type: ResourceType, id: &str, now: SystemTime) -> bool {
-        let facts = &mut self.snapshot;
-        match resource_type {
-            ResourceType::Link => {
-                self.links.remove(&mut facts.links, id) && {
-                    self.select();
-                    true
-                }
-            }
-            ResourceType::Address => self.addresses.remove(&mut facts.addresses, id),
-            ResourceType::Route => self.routes.remove(&mut facts.routes, id),
-            ResourceType::NodeAddress => self.node_addresses.remove(&mut facts.node_addresses, id),
-            ResourceType::Hostname
-            | ResourceType::Resolver
-            | ResourceType::Machine
-            | ResourceType::Security => self.lose(resource_type, now),
+        if resource_type.only_id().is_some() {
+            return self.lose(resource_type, now);
         }
+        let changed = self.holder(resource_type).remove(id);
+        if changed && resource_type == ResourceType::Link {
+            self.select();
+        }
+        changed
     }
 
+    /// It exists, so it is not missing; its last value stays in the state it is in.
     fn keep(&mut self, resource_type: ResourceType, id: String) {
-        let facts = &self.snapshot;
-        match resource_type {
-            ResourceType::Link => self.links.keep(&facts.links, id),
-            ResourceType::Address => self.addresses.keep(&facts.addresses, id),
-            ResourceType::Route => self.routes.keep(&facts.routes, id),
-            ResourceType::NodeAddress => self.node_addresses.keep(&facts.node_addresses, id),
-            // It exists, so it is not missing; its last value stays in the state it is in.
-            ResourceType::Hostname
-            | ResourceType::Resolver
-            | ResourceType::Machine
-            | ResourceType::Security => {
-                self.expected.remove(&resource_type);
-            }
-        }
+        self.expected.remove(&resource_type);
+        self.holder(resource_type).keep(id);
     }
 
     fn complete(&mut self, resource_type: ResourceType, now: SystemTime) -> bool {
@@ -416,39 +380,21 @@ impl Reducer {
         if answered {
             self.unanswered.remove(&resource_type);
         }
-        let facts = &mut self.snapshot;
-        match resource_type {
-            ResourceType::Link => {
-                self.links.complete(&mut facts.links) && {
-                    self.select();
-                    true
-                }
-            }
-            ResourceType::Address => self.addresses.complete(&mut facts.addresses),
-            ResourceType::Route => self.routes.complete(&mut facts.routes),
-            ResourceType::NodeAddress => self.node_addresses.complete(&mut facts.node_addresses),
-            ResourceType::Hostname
-            | ResourceType::Resolver
-            | ResourceType::Machine
-            | ResourceType::Security => self.expected.remove(&resource_type) && self.lose(resource_type, now),
+        if self.expected.contains(&resource_type) {
+            return self.lose(resource_type, now);
         }
+        let changed = self.holder(resource_type).complete();
+        if changed && resource_type == ResourceType::Link {
+            self.select();
+        }
+        changed
     }
 
     /// Marks what is known of this type as stale and forgets what was being gathered.
     fn lose(&mut self, resource_type: ResourceType, now: SystemTime) -> bool {
         self.expected.remove(&resource_type);
         self.scopes.remove(&resource_type);
-        let facts = &mut self.snapshot;
-        match resource_type {
-            ResourceType::Link => self.links.lose(&mut facts.links, now),
-            ResourceType::Address => self.addresses.lose(&mut facts.addresses, now),
-            ResourceType::Route => self.routes.lose(&mut facts.routes, now),
-            ResourceType::NodeAddress => self.node_addresses.lose(&mut facts.node_addresses, now),
-            ResourceType::Hostname => facts.hostname.silence(now),
-            ResourceType::Resolver => facts.resolvers.silence(now),
-            ResourceType::Machine => facts.machine.silence(now),
-            ResourceType::Security => facts.security.silence(now),
-        }
+        self.holder(resource_type).lose(now)
     }
 
     /// The links changed: asks which are selected, and drops what belongs to others.
@@ -460,12 +406,13 @@ impl Reducer {
         if self.selected.as_deref() == Some(&selected) {
             return;
         }
-        self.addresses.retain(&mut self.snapshot.addresses, |address| {
+        let (facts, gatherings) = (&mut self.snapshot, &mut self.gatherings);
+        gatherings.addresses.retain(&mut facts.addresses, |address| {
             selected.contains(&address.link_name)
         });
-        self.routes.retain(&mut self.snapshot.routes, |route| {
-            selected.contains(&route.out_link_name)
-        });
+        gatherings
+            .routes
+            .retain(&mut facts.routes, |route| selected.contains(&route.out_link_name));
         self.selected = Some(Arc::new(selected));
         self.unanswered.extend(
             ResourceType::ALL

@@ -32,6 +32,32 @@ pub enum ResourceType {
     Machine,
     /// SecurityState: secure boot and SELinux.
     Security,
+    /// AddressSpec of every configuration layer: who asked for an address.
+    AddressSpec,
+    /// MachineType: control plane or worker.
+    MachineType,
+    /// Nodename: the name of the Kubernetes node.
+    Nodename,
+    /// NodeStatus: the Kubernetes node.
+    Node,
+    /// Info of the cluster.
+    Cluster,
+    /// ImageFactorySchematic, Talos 1.14 and later.
+    Schematic,
+    /// ExtensionStatus: what the boot image was extended by.
+    Extension,
+    /// BootID, Talos 1.14 and later.
+    BootId,
+    /// Disk, Talos 1.8 and later.
+    Disk,
+    /// DiscoveredVolume, Talos 1.7 and later.
+    DiscoveredVolume,
+    /// VolumeStatus, Talos 1.8 and later.
+    Volume,
+    /// MountStatus of the block controllers, Talos 1.10 and later.
+    Mount,
+    /// MountStatus as older releases have it.
+    RuntimeMount,
 }
 
 /// Which resources of a type a watch asks for.
@@ -49,15 +75,28 @@ enum Extent {
 
 impl ResourceType {
     /// Every type, in the order in which they are subscribed to.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 21] = [
         Self::Link,
         Self::Address,
+        Self::AddressSpec,
         Self::Route,
         Self::NodeAddress,
         Self::Hostname,
         Self::Resolver,
+        Self::Nodename,
         Self::Machine,
         Self::Security,
+        Self::MachineType,
+        Self::Node,
+        Self::Cluster,
+        Self::Schematic,
+        Self::Extension,
+        Self::BootId,
+        Self::Disk,
+        Self::DiscoveredVolume,
+        Self::Volume,
+        Self::Mount,
+        Self::RuntimeMount,
     ];
 
     /// The full type, as Talos knows it.
@@ -71,19 +110,61 @@ impl ResourceType {
             Self::Resolver => "ResolverStatuses.net.talos.dev",
             Self::Machine => "MachineStatuses.runtime.talos.dev",
             Self::Security => "SecurityStates.talos.dev",
+            Self::AddressSpec => "AddressSpecs.net.talos.dev",
+            Self::MachineType => "MachineTypes.config.talos.dev",
+            Self::Nodename => "Nodenames.kubernetes.talos.dev",
+            Self::Node => "NodeStatuses.kubernetes.talos.dev",
+            Self::Cluster => "Infos.cluster.talos.dev",
+            Self::Schematic => "ImageFactorySchematics.runtime.talos.dev",
+            Self::Extension => "ExtensionStatuses.runtime.talos.dev",
+            Self::BootId => "BootIDs.runtime.talos.dev",
+            Self::Disk => "Disks.block.talos.dev",
+            Self::DiscoveredVolume => "DiscoveredVolumes.block.talos.dev",
+            Self::Volume => "VolumeStatuses.block.talos.dev",
+            Self::Mount => "MountStatuses.block.talos.dev",
+            Self::RuntimeMount => "MountStatuses.runtime.talos.dev",
         }
     }
 
-    const fn namespace(self) -> &'static str {
+    /// The namespace that is asked.
+    pub const fn namespace(self) -> &'static str {
         match self {
-            Self::Machine | Self::Security => "runtime",
-            _ => "network",
+            Self::Link
+            | Self::Address
+            | Self::Route
+            | Self::NodeAddress
+            | Self::Hostname
+            | Self::Resolver => "network",
+            // Here each layer's wish has a resource of its own, and its id tells the layer.
+            Self::AddressSpec => "network-config",
+            Self::MachineType => "config",
+            Self::Nodename | Self::Node => "k8s",
+            Self::Cluster => "cluster",
+            Self::Machine
+            | Self::Security
+            | Self::Schematic
+            | Self::Extension
+            | Self::BootId
+            | Self::Disk
+            | Self::DiscoveredVolume
+            | Self::Volume
+            | Self::Mount
+            | Self::RuntimeMount => "runtime",
         }
     }
 
     const fn extent(self) -> Extent {
         match self {
-            Self::Link | Self::NodeAddress => Extent::Kind,
+            Self::Link
+            | Self::NodeAddress
+            | Self::AddressSpec
+            | Self::Node
+            | Self::Extension
+            | Self::Disk
+            | Self::DiscoveredVolume
+            | Self::Volume
+            | Self::Mount
+            | Self::RuntimeMount => Extent::Kind,
             Self::Address => Extent::OfLinks(&[]),
             // In the main table an id begins with `inet4/`, or with the link and `/inet6/`; with `inet6/` before Talos
             // knew the link, and with `/inet6/` where several next hops leave none to name. In any other table the
@@ -94,6 +175,11 @@ impl ResourceType {
             Self::Resolver => Extent::KindOf("resolvers"),
             Self::Machine => Extent::Single("machine"),
             Self::Security => Extent::Single("securitystate"),
+            Self::MachineType => Extent::Single("machine-type"),
+            Self::Nodename => Extent::Single("nodename"),
+            Self::Cluster => Extent::Single("current"),
+            Self::Schematic => Extent::Single("image-factory-schematic"),
+            Self::BootId => Extent::Single("boot-id"),
         }
     }
 

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod block;
+mod identity;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -11,6 +14,11 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
+
+pub use self::{
+    block::{DiscoveredVolume, Disk, Filesystem, MountStatus, VolumeStatus, filesystem_name},
+    identity::{Extension, MachineType, NodeStatus, Schematic},
+};
 
 /// What is known of one fact.
 ///
@@ -244,6 +252,58 @@ pub struct AddressStatus {
     pub flags: u32,
 }
 
+/// Who asked for an address: the first part of the id of its AddressSpec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A DHCP client of Talos.
+    Dhcp4,
+    /// A DHCPv6 client of Talos.
+    Dhcp6,
+    /// A virtual address that the nodes of the control plane share.
+    Vip,
+    /// The machine configuration.
+    Configuration,
+    /// The platform: cloud-init, OVF environment, …
+    Platform,
+    /// The kernel's command line.
+    Cmdline,
+    /// Talos itself, for want of anything else.
+    Default,
+    /// A source of a later Talos.
+    Other,
+}
+
+impl Origin {
+    /// Reads the id of an AddressSpec of the namespace `network-config`.
+    pub fn of(id: &str) -> Self {
+        match id.split('/').next().unwrap_or_default() {
+            "dhcp4" => Self::Dhcp4,
+            "dhcp6" => Self::Dhcp6,
+            "vip" => Self::Vip,
+            "configuration" => Self::Configuration,
+            "platform" => Self::Platform,
+            "cmdline" => Self::Cmdline,
+            "default" => Self::Default,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// AddressSpecs.net.talos.dev of the namespace `network-config`: an address that somebody asked for.
+///
+/// An address of a link that no spec accounts for is the kernel's own (IPv6 autoconfiguration, link-local) or was set
+/// by something beside Talos.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AddressSpec {
+    /// Who asked.
+    pub origin: Origin,
+    /// The address with its prefix.
+    pub address: Prefix,
+    /// Id of its LinkStatus.
+    pub link_name: String,
+}
+
 /// RouteStatuses.net.talos.dev.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteStatus {
@@ -306,6 +366,8 @@ pub struct Snapshot {
     pub links: Fact<Arc<BTreeMap<String, LinkStatus>>>,
     /// By resource id `<link>/<address>/<length>`; only of links that are reported.
     pub addresses: Fact<Arc<BTreeMap<String, AddressStatus>>>,
+    /// By resource id `<origin>/<link>/…`; of all links.
+    pub address_specs: Fact<Arc<BTreeMap<String, AddressSpec>>>,
     /// By resource id; only unicast routes of the main table that leave by a reported link.
     pub routes: Fact<Arc<BTreeMap<String, RouteStatus>>>,
     /// By resource id: `default`, `current`, `routed`, `routed-no-k8s`, …
@@ -316,4 +378,28 @@ pub struct Snapshot {
     pub machine: Fact<MachineStatus>,
     /// Secure boot and SELinux.
     pub security: Fact<SecurityState>,
+    /// Control plane or worker.
+    pub machine_type: Fact<MachineType>,
+    /// The name of the Kubernetes node.
+    pub nodename: Fact<String>,
+    /// By the name of the Kubernetes node; see [`Snapshot::kubernetes_node`].
+    pub nodes: Fact<Arc<BTreeMap<String, NodeStatus>>>,
+    /// The name of the cluster; empty where the machine configuration gives none.
+    pub cluster_name: Fact<String>,
+    /// The schematic of the boot image; see [`Snapshot::schematic_id`].
+    pub schematic: Fact<Schematic>,
+    /// By resource id, the layer of the boot image.
+    pub extensions: Fact<Arc<BTreeMap<String, Extension>>>,
+    /// The kernel's id of this boot, a UUID.
+    pub boot_id: Fact<String>,
+    /// By name: `sda`.
+    pub disks: Fact<Arc<BTreeMap<String, Disk>>>,
+    /// By name: `sda6`.
+    pub discovered_volumes: Fact<Arc<BTreeMap<String, DiscoveredVolume>>>,
+    /// By id: `EPHEMERAL`.
+    pub volumes: Fact<Arc<BTreeMap<String, VolumeStatus>>>,
+    /// By id of the mount request, Talos 1.10 and later.
+    pub mounts: Fact<Arc<BTreeMap<String, MountStatus>>>,
+    /// By id of the volume, as older releases tell it.
+    pub runtime_mounts: Fact<Arc<BTreeMap<String, MountStatus>>>,
 }

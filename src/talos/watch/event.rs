@@ -15,6 +15,10 @@ use crate::{
 const TEARING_DOWN: &str = "tearingDown";
 
 /// The meaning of one event.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every meaning is an event, and it is moved once"
+)]
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
     /// For the facts.
@@ -75,16 +79,32 @@ fn identify(resource_type: ResourceType, metadata: &cosi::Metadata) -> Option<St
 }
 
 fn decode(resource_type: ResourceType, id: &str, bytes: &[u8]) -> Result<Resource, DecodeError> {
-    let id = || id.to_owned();
     Ok(match resource_type {
-        ResourceType::Link => Resource::Link(id(), decode::link(bytes)?),
-        ResourceType::Address => Resource::Address(id(), decode::address(bytes)?),
-        ResourceType::Route => Resource::Route(id(), decode::route(bytes)?),
-        ResourceType::NodeAddress => Resource::NodeAddress(id(), decode::node_address(bytes)?),
+        ResourceType::Link => Resource::Link(id.to_owned(), decode::link(bytes)?),
+        ResourceType::Address => Resource::Address(id.to_owned(), decode::address(bytes)?),
+        ResourceType::Route => Resource::Route(id.to_owned(), decode::route(bytes)?),
+        ResourceType::NodeAddress => Resource::NodeAddress(id.to_owned(), decode::node_address(bytes)?),
         ResourceType::Hostname => Resource::Hostname(decode::hostname(bytes)?),
         ResourceType::Resolver => Resource::Resolver(decode::resolver(bytes)?),
         ResourceType::Machine => Resource::Machine(decode::machine(bytes)?),
         ResourceType::Security => Resource::Security(decode::security(bytes)?),
+        ResourceType::AddressSpec => Resource::AddressSpec(id.to_owned(), decode::address_spec(id, bytes)?),
+        ResourceType::MachineType => Resource::MachineType(decode::machine_type(bytes)?),
+        ResourceType::Nodename => Resource::Nodename(decode::nodename(bytes)?),
+        ResourceType::Node => Resource::Node(id.to_owned(), decode::node_status(bytes)?),
+        ResourceType::Cluster => Resource::Cluster(decode::cluster_name(bytes)?),
+        ResourceType::Schematic => Resource::Schematic(decode::schematic(bytes)?),
+        ResourceType::Extension => Resource::Extension(id.to_owned(), decode::extension(bytes)?),
+        ResourceType::BootId => Resource::BootId(decode::boot_id(bytes)?),
+        ResourceType::Disk => Resource::Disk(id.to_owned(), decode::disk(bytes)?),
+        ResourceType::DiscoveredVolume => {
+            Resource::DiscoveredVolume(id.to_owned(), decode::discovered_volume(bytes)?)
+        }
+        ResourceType::Volume => Resource::Volume(id.to_owned(), decode::volume(bytes)?),
+        ResourceType::Mount => Resource::Mount(id.to_owned(), decode::mount(bytes)?),
+        ResourceType::RuntimeMount => {
+            Resource::RuntimeMount(id.to_owned(), decode::runtime_mount(id, bytes)?)
+        }
     })
 }
 

@@ -34,7 +34,7 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use self::{pause::Pause, stream::Stream};
 use super::{
     client::{Client, Settings},
-    reducer::{Event, MAX_HELD, Reducer, Selection},
+    reducer::{Event, MAX_HELD, Reducer, Resource, Selection},
     resource::ResourceType,
     snapshot::Snapshot,
 };
@@ -178,8 +178,17 @@ impl Follower {
 
     fn apply(&mut self, event: Event) {
         self.tell(&event);
-        if self.reducer.apply(event, SystemTime::now()) {
-            self.changed = true;
+        let fallback = match &event {
+            Event::Refused {
+                resource_type: ResourceType::BootId,
+                ..
+            } => kernel_boot_id(),
+            _ => None,
+        };
+        let now = SystemTime::now();
+        self.changed |= self.reducer.apply(event, now);
+        if let Some(boot_id) = fallback {
+            self.changed |= self.reducer.apply(Event::Put(Resource::BootId(boot_id)), now);
         }
     }
 
@@ -294,4 +303,11 @@ impl Follower {
             news
         });
     }
+}
+
+/// The kernel's own word, which Talos repeats from 1.14 on; the same in every container of the node.
+fn kernel_boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let boot_id = text.trim();
+    (!boot_id.is_empty()).then(|| boot_id.to_owned())
 }

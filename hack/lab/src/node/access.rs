@@ -35,6 +35,7 @@ impl Role {
 /// The methods that the node serves with their least roles; on a node they are the same from 1.10 to 1.14.
 pub const METHODS: &[(&str, Role)] = &[
     ("/machine.MachineService/Version", Role::Reader),
+    ("/machine.MachineService/Mounts", Role::Reader),
     ("/machine.MachineService/Shutdown", Role::Operator),
     ("/machine.MachineService/Reboot", Role::Operator),
     ("/cosi.resource.State/Get", Role::Reader),

@@ -65,6 +65,11 @@ impl Inner {
                 node_addresses::update(&self.store)?;
                 Ok(json!({}))
             }
+            Command::SetFilesystem(stat) => {
+                self.filesystems.set(stat);
+                Ok(json!({}))
+            }
+            Command::RemoveFilesystem(target) => Ok(json!({ "changed": self.filesystems.remove(&target) })),
             Command::Stall(switch) => {
                 match switch {
                     Switch::On => self.faults.stall(None),

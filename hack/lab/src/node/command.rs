@@ -8,6 +8,7 @@ mod tests;
 
 use std::time::Duration;
 
+use talos_vmtoolsd::pb::machine::MountStat;
 use tonic::Code;
 
 pub use parse::ParseError;
@@ -30,6 +31,8 @@ Commands:
   resource put DOCUMENT                  YAML or JSON: type, id, spec, and if need be namespace and owner;
                                          NodeAddresses with an owner of their own are not recomputed
   resource remove|teardown [NAMESPACE/]TYPE ID
+  filesystem set SOURCE TARGET SIZE AVAILABLE
+  filesystem remove TARGET               what the call Mounts tells, in bytes
   overrun [NAMESPACE/]TYPE               every watch of the type gets ERRORED and is silent
   stall [TIME|on|off]                    holds every reply and stream
   hang-new [on|off]                      accepts and never answers
@@ -75,6 +78,10 @@ pub enum Command {
     PutResource(Document),
     /// `resource remove|teardown [NAMESPACE/]TYPE ID`, `overrun [NAMESPACE/]TYPE`
     Resource(ResourceChange, Option<String>, String, String),
+    /// `filesystem set SOURCE TARGET SIZE AVAILABLE`
+    SetFilesystem(MountStat),
+    /// `filesystem remove TARGET`
+    RemoveFilesystem(String),
     /// `stall [SECONDS|on|off]`
     Stall(Switch),
     /// `hang-new [on|off]`

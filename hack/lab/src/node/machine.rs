@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     calls::Record,
+    filesystems::Filesystems,
     power::{Power, Sequence},
     release::Release,
 };
@@ -20,6 +21,8 @@ pub struct Machine {
     pub release: Release,
     /// What becomes of Shutdown and Reboot.
     pub power: Arc<Power>,
+    /// What Mounts tells.
+    pub filesystems: Arc<Filesystems>,
 }
 
 /// Notes `key` in the record of the call that `request` is.
@@ -61,6 +64,15 @@ impl MachineService for Machine {
                     name: "vmware".to_owned(),
                     mode: "cloud".to_owned(),
                 }),
+            }],
+        }))
+    }
+
+    async fn mounts(&self, _: Request<()>) -> Result<Response<pb::MountsResponse>, Status> {
+        Ok(Response::new(pb::MountsResponse {
+            messages: vec![pb::Mounts {
+                metadata: None,
+                stats: self.filesystems.list(),
             }],
         }))
     }

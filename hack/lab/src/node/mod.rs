@@ -20,6 +20,7 @@ pub mod command;
 pub mod control;
 mod cosi;
 pub mod faults;
+pub mod filesystems;
 mod gateway;
 mod listener;
 mod machine;
@@ -107,6 +108,7 @@ struct Inner {
     store: Arc<store::Store>,
     calls: Arc<calls::CallLog>,
     faults: Arc<faults::Faults>,
+    filesystems: Arc<filesystems::Filesystems>,
     power: Arc<power::Power>,
     orders: listener::Orders,
     listening: watch::Sender<bool>,
@@ -145,8 +147,12 @@ impl Node {
         };
         let store = Arc::new(store::Store::new(release, SystemTime::now));
         script.seed(&store)?;
+        let filesystems = filesystems::Filesystems::default();
         for command in script.commands()? {
-            apply::change(&store, command)?;
+            match command {
+                command::Command::SetFilesystem(stat) => filesystems.set(stat),
+                command => apply::change(&store, command)?,
+            }
         }
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -176,6 +182,7 @@ impl Node {
             store,
             calls: Arc::default(),
             faults: Arc::default(),
+            filesystems: Arc::new(filesystems),
             power: Arc::new(power),
             orders,
             listening: watch::Sender::new(true),
@@ -196,6 +203,7 @@ impl Node {
                 let machine = machine::Machine {
                     release: server.store.release(),
                     power: Arc::clone(&server.power),
+                    filesystems: Arc::clone(&server.filesystems),
                 };
                 tonic::transport::Server::builder()
                     .initial_stream_window_size(STREAM_WINDOW)

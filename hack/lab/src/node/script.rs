@@ -57,6 +57,7 @@ pub struct Script {
     links: Vec<String>,
     addresses: Vec<String>,
     routes: Vec<String>,
+    filesystems: Vec<String>,
     /// Any other resources; one that is also made from the lines above replaces that.
     resources: Vec<Document>,
 }
@@ -76,6 +77,7 @@ impl Default for Script {
             links: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),
+            filesystems: Vec::new(),
             resources: Vec::new(),
         }
     }
@@ -108,6 +110,7 @@ impl Script {
             ("link", &self.links),
             ("address", &self.addresses),
             ("route", &self.routes),
+            ("filesystem", &self.filesystems),
         ];
         lines
             .into_iter()

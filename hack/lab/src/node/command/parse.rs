@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use nix::unistd::Pid;
+use talos_vmtoolsd::pb::machine::MountStat;
 
 use super::{
     super::{
@@ -110,6 +111,17 @@ fn command(words: &mut Words<'_>) -> Result<Command, ParseError> {
             "remove" => resource(words, ResourceChange::Remove)?,
             "teardown" => resource(words, ResourceChange::TearDown)?,
             word => return Err(wrong(word, "change of a resource: put, remove or teardown")),
+        },
+        "filesystem" => match words.need("set or remove")? {
+            // `add` is what the lines of a state file begin with.
+            "set" | "add" => Command::SetFilesystem(MountStat {
+                filesystem: words.need("a source")?.to_owned(),
+                mounted_on: words.need("a mount point")?.to_owned(),
+                size: words.value("number of bytes")?,
+                available: words.value("number of bytes")?,
+            }),
+            "remove" => Command::RemoveFilesystem(words.need("a mount point")?.to_owned()),
+            word => return Err(wrong(word, "change of a filesystem: set or remove")),
         },
         "overrun" => {
             let (namespace, name) = type_name(words)?;

@@ -76,6 +76,15 @@ pub const TYPES: &[Type] = &[
     )
     .sensitive(Release::V1_13),
     Type::new(
+        "Infos.cluster.talos.dev",
+        "cluster",
+        "cluster.InfoController",
+        &[
+            Field::new("clusterId", 1, Text),
+            Field::new("clusterName", 2, Text),
+        ],
+    ),
+    Type::new(
         "EtcdMembers.etcd.talos.dev",
         "etcd",
         "etcd.MemberController",

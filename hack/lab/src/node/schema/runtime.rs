@@ -130,6 +130,51 @@ const MOUNT_STATUS: &[Field] = &[
     Field::optional("encryptionProviders", 6, List(&Text)),
 ];
 
+const DISCOVERED_VOLUME: &[Field] = &[
+    Field::new("dev_path", 17, Text),
+    Field::new("type", 14, Text),
+    Field::optional("device_path", 15, Text),
+    Field::optional("parent", 16, Text),
+    Field::optional("parent_dev_path", 18, Text),
+    Field::new("size", 1, Unsigned),
+    Field::new("pretty_size", 19, Text),
+    Field::new("sector_size", 2, Unsigned),
+    Field::new("io_size", 3, Unsigned),
+    Field::optional("offset", 20, Unsigned).since(Release::V1_12),
+    Field::optional("name", 4, Text),
+    Field::optional("uuid", 5, Text),
+    Field::optional("label", 6, Text),
+    Field::optional("block_size", 7, Unsigned),
+    Field::optional("filesystem_block_size", 8, Unsigned),
+    Field::optional("probed_size", 9, Unsigned),
+    Field::optional("partition_uuid", 10, Text),
+    Field::optional("partition_type", 11, Text),
+    Field::optional("partition_label", 12, Text),
+    Field::optional("partition_index", 13, Unsigned),
+];
+
+const BLOCK_MOUNT_STATUS: &[Field] = &[
+    Field::new(
+        "spec",
+        1,
+        Message(&[
+            Field::new("volumeID", 1, Text),
+            Field::optional("parentID", 2, Text),
+            Field::new("readOnly", 5, Bool),
+            Field::optional("detached", 6, Bool).since(Release::V1_12),
+            Field::new("requesters", 3, List(&Text)),
+            Field::new("requesterIDs", 4, List(&Text)),
+        ]),
+    ),
+    Field::new("target", 2, Text),
+    Field::new("source", 3, Text),
+    Field::new("filesystem", 4, Named(names::FILESYSTEM)),
+    Field::optional("readOnly", 5, Bool),
+    Field::optional("projectQuotaSupport", 6, Bool),
+    Field::optional("encryptionProvider", 7, Named(names::ENCRYPTION)),
+    Field::optional("detached", 8, Bool).since(Release::V1_12),
+];
+
 const EXTENSION_SERVICE_CONFIG: &[Field] = &[
     Field::optional(
         "files",
@@ -252,4 +297,16 @@ pub const TYPES: &[Type] = &[
         VOLUME_STATUS,
     ),
     Type::new("MountStatuses.runtime.talos.dev", NAMESPACE, "", MOUNT_STATUS),
+    Type::new(
+        "DiscoveredVolumes.block.talos.dev",
+        NAMESPACE,
+        "block.DiscoveryController",
+        DISCOVERED_VOLUME,
+    ),
+    Type::new(
+        "MountStatuses.block.talos.dev",
+        NAMESPACE,
+        "block.MountController",
+        BLOCK_MOUNT_STATUS,
+    ),
 ];
