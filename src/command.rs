@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     backdoor::{self, Detection, Port},
     config::{self, Settings},
-    guestinfo::{self, Entry, Kernel, Policy, Value},
+    guestinfo::{self, Entry, Kernel, Value},
     logging,
     rpci::{Connection, Request, RpciError},
     talos::{self, Observation, Snapshot},
@@ -52,9 +52,7 @@ pub fn query(json: bool) -> anyhow::Result<ExitCode> {
         Arc::new(guestinfo::reported_links),
         PATIENCE,
     ));
-    let policy = Policy {
-        hostname: settings.hostname,
-    };
+    let policy = settings.policy();
     let published = guestinfo::render(&seen.snapshot, &policy, Kernel::running().as_ref());
 
     let mut out = std::io::stdout().lock();

@@ -74,9 +74,7 @@ fn start(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Running> {
-    let policy = Policy {
-        hostname: settings.hostname,
-    };
+    let policy = settings.policy();
     let kernel = Kernel::running();
     let (rpci, backdoor) = thread::prepare().context("cannot make an eventfd")?;
     let rpci = Arc::new(rpci);
@@ -93,7 +91,7 @@ fn start(
         Arc::clone(&rpci),
         snapshots.clone(),
         &control,
-        policy,
+        policy.clone(),
         kernel.clone(),
     );
     tasks.spawn(

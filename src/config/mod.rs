@@ -21,7 +21,7 @@ use std::{
 };
 
 pub use self::setting::{LogFormat, LogLevel};
-use crate::guestinfo::HostnameMode;
+use crate::guestinfo::{HostnameMode, Policy, Selector, VipMode};
 
 /// Where the optional file is looked for.
 pub const DEFAULT_FILE: &str = "/etc/talos-vmtoolsd/config.yaml";
@@ -53,6 +53,30 @@ pub struct Settings {
     pub poll_max: Duration,
     /// Which form of the node's name is reported.
     pub hostname: HostnameMode,
+    /// Addresses that come first.
+    pub primary: Vec<Selector>,
+    /// Adapters and addresses that are not reported.
+    pub hide: Vec<Selector>,
+    /// What becomes of addresses that several nodes share.
+    pub vip: VipMode,
+    /// Whether memory and queue statistics are sent.
+    pub statistics: bool,
+    /// Whether the state of Talos is told.
+    pub talos_state: bool,
+}
+
+impl Settings {
+    /// What decides about what is reported.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            hostname: self.hostname,
+            primary: self.primary.clone(),
+            hide: self.hide.clone(),
+            vip: self.vip,
+            statistics: self.statistics,
+            talos_state: self.talos_state,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -64,6 +88,11 @@ impl Default for Settings {
             skip_detection: false,
             poll_max: Duration::from_millis(500),
             hostname: HostnameMode::Auto,
+            primary: Vec::new(),
+            hide: Vec::new(),
+            vip: VipMode::Last,
+            statistics: true,
+            talos_state: true,
         }
     }
 }
@@ -236,6 +265,11 @@ mod tests {
             ("VMTOOLSD_SKIP_VMWARE_DETECTION", "true"),
             ("VMTOOLSD_POLL_MAX_MS", "100"),
             ("VMTOOLSD_HOSTNAME", "fqdn"),
+            ("VMTOOLSD_PRIMARY", "10.0.0.0/8"),
+            ("VMTOOLSD_HIDE", "eth1"),
+            ("VMTOOLSD_VIP", "hide"),
+            ("VMTOOLSD_STATS", "off"),
+            ("VMTOOLSD_TALOS_STATE", "off"),
             ("VMTOOLSD_USE_MACHINED", "true"),
         ]);
         assert_eq!(mistakes, vec![]);
@@ -248,6 +282,11 @@ mod tests {
                 skip_detection: true,
                 poll_max: Duration::from_millis(100),
                 hostname: HostnameMode::Fqdn,
+                primary: Selector::parse_list("10.0.0.0/8").unwrap(),
+                hide: Selector::parse_list("eth1").unwrap(),
+                vip: VipMode::Hide,
+                statistics: false,
+                talos_state: false,
             }
         );
     }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::Settings;
-use crate::guestinfo::HostnameMode;
+use crate::guestinfo::{HostnameMode, Selector, VipMode};
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
 }
 
 const BOOLEAN: &str = "true or false";
+
+const SELECTORS: &str = "a list of networks (10.0.0.0/8), addresses and names of links";
 
 const TABLE: &[Setting] = &[
     Setting {
@@ -136,6 +138,43 @@ const TABLE: &[Setting] = &[
             };
             Some(())
         },
+    },
+    Setting {
+        variable: "VMTOOLSD_PRIMARY",
+        key: Some("report.primary"),
+        accepted: SELECTORS,
+        parse: |settings, value| Selector::parse_list(value).map(|list| settings.primary = list),
+    },
+    Setting {
+        variable: "VMTOOLSD_HIDE",
+        key: Some("report.hide"),
+        accepted: SELECTORS,
+        parse: |settings, value| Selector::parse_list(value).map(|list| settings.hide = list),
+    },
+    Setting {
+        variable: "VMTOOLSD_VIP",
+        key: Some("report.vip"),
+        accepted: "last or hide",
+        parse: |settings, value| {
+            settings.vip = match value {
+                "last" => VipMode::Last,
+                "hide" => VipMode::Hide,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
+        variable: "VMTOOLSD_STATS",
+        key: Some("report.stats"),
+        accepted: BOOLEAN,
+        parse: |settings, value| boolean(value).map(|on| settings.statistics = on),
+    },
+    Setting {
+        variable: "VMTOOLSD_TALOS_STATE",
+        key: Some("report.talos_state"),
+        accepted: BOOLEAN,
+        parse: |settings, value| boolean(value).map(|on| settings.talos_state = on),
     },
 ];
 

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::nic::{MacAddr, Origin, Status};
+use super::{
+    nic::{MacAddr, Origin, Status},
+    origin::{Origins, Sharing},
+};
 use crate::talos::snapshot::{AddressStatus, Prefix};
 
 /// IFA_F_TEMPORARY for IPv6; the same bit is IFA_F_SECONDARY for IPv4 (linux/if_addr.h, as all below).
@@ -29,6 +32,11 @@ const RT_SCOPE_HOST: i32 = 254;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rank {
+    /// The settings put it first.
+    Chosen {
+        /// Its place in their list.
+        place: usize,
+    },
     /// The one Talos calls the node's.
     Node,
     /// The default route leaves with it.
@@ -56,6 +64,8 @@ pub enum Unfit {
 /// What decides about the place of an address in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
+    /// Other nodes may have it tomorrow.
+    pub shared: Option<Sharing>,
     /// Valid, not for new connections.
     pub deprecated: bool,
     /// See there.
@@ -64,14 +74,25 @@ pub struct Class {
     pub secondary: bool,
     /// The family.
     pub v6: bool,
+    /// Made up by the node from a router advertisement, not given to it.
+    pub advertised: bool,
 }
 
 impl Class {
-    /// Orders addresses, the best first: link-local ones after everything, deprecated ones after the rest, then by rank;
-    /// of one rank temporary and secondary ones last, and IPv4 before IPv6.
+    /// Orders addresses, the best first: shared ones after everything, before them link-local ones, before them
+    /// deprecated ones, then by rank; of one rank temporary and secondary ones last, IPv4 before IPv6, and an address
+    /// that was given to the node (by hand, by DHCP) before one that it made up.
     pub fn order(&self) -> impl Ord + use<> {
         let link_local = self.rank == Rank::LinkLocal;
-        (link_local, self.deprecated, self.rank, self.secondary, self.v6)
+        (
+            self.shared.is_some(),
+            link_local,
+            self.deprecated,
+            self.rank,
+            self.secondary,
+            self.v6,
+            self.advertised,
+        )
     }
 }
 
@@ -84,7 +105,7 @@ pub struct Candidate<'a> {
     pub link: &'a str,
     /// See there.
     pub class: Class,
-    /// As far as the flags tell.
+    /// As far as Talos or the flags tell.
     pub origin: Option<Origin>,
     /// By the flags.
     pub status: Status,
@@ -92,7 +113,7 @@ pub struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// Judges `status`, which stands on the adapter `mac`.
-    pub fn new(status: &'a AddressStatus, mac: MacAddr) -> Result<Self, Unfit> {
+    pub fn new(status: &'a AddressStatus, mac: MacAddr, origins: &Origins) -> Result<Self, Unfit> {
         let prefix = unmapped(status.address);
         let flags = status.flags;
         let has = |flag| flags & flag != 0;
@@ -111,16 +132,21 @@ impl<'a> Candidate<'a> {
         } else {
             natural_rank(prefix.address)
         };
+        let origin = origins
+            .of(prefix.address)
+            .or_else(|| origin(prefix, rank, flags, mac));
         Ok(Self {
             prefix,
             link: &status.link_name,
             class: Class {
+                shared: None,
                 deprecated: has(IFA_F_DEPRECATED),
                 rank,
                 secondary: has(IFA_F_SECONDARY),
                 v6: prefix.address.is_ipv6(),
+                advertised: matches!(origin, Some(Origin::LinkLayer | Origin::Random)),
             },
-            origin: origin(prefix, rank, flags, mac),
+            origin,
             status: if has(IFA_F_DEPRECATED) {
                 Status::Deprecated
             } else if has(IFA_F_OPTIMISTIC) {
@@ -129,6 +155,13 @@ impl<'a> Candidate<'a> {
                 Status::Preferred
             },
         })
+    }
+}
+
+impl Candidate<'_> {
+    /// A network of one address: /32 or /128.
+    pub fn is_single(&self) -> bool {
+        self.prefix.length >= if self.class.v6 { 128 } else { 32 }
     }
 }
 
@@ -220,6 +253,11 @@ mod tests {
         }
     }
 
+    /// Without a word of Talos about who asked for it.
+    fn judge(status: &AddressStatus) -> Result<Candidate<'_>, Unfit> {
+        Candidate::new(status, MAC, &Origins::default())
+    }
+
     #[test]
     fn classes_of_addresses() {
         for (text, scope, rank) in [
@@ -234,7 +272,7 @@ mod tests {
             ("10.0.0.5/24", 253, Rank::LinkLocal),
         ] {
             let status = status(text, scope, 0x80);
-            assert_eq!(Candidate::new(&status, MAC).unwrap().class.rank, rank, "{text}");
+            assert_eq!(judge(&status).unwrap().class.rank, rank, "{text}");
         }
         for text in [
             "127.0.0.1/8",
@@ -246,10 +284,10 @@ mod tests {
             "255.255.255.255/32",
         ] {
             let status = status(text, 0, 0x80);
-            assert_eq!(Candidate::new(&status, MAC), Err(Unfit::NoUnicast), "{text}");
+            assert_eq!(judge(&status), Err(Unfit::NoUnicast), "{text}");
         }
         let host = status("10.0.0.5/32", 254, 0x80);
-        assert_eq!(Candidate::new(&host, MAC), Err(Unfit::NoUnicast));
+        assert_eq!(judge(&host), Err(Unfit::NoUnicast));
     }
 
     #[test]
@@ -263,7 +301,7 @@ mod tests {
             (0x80 | 0x08, Err(Unfit::Duplicate)),
         ] {
             let status = status("2001:db8::5/64", 0, flags);
-            let got = Candidate::new(&status, MAC).map(|candidate| candidate.status);
+            let got = judge(&status).map(|candidate| candidate.status);
             assert_eq!(got, expected, "{flags:#x}");
         }
     }
@@ -285,18 +323,14 @@ mod tests {
             ("fe80::250:56ff:feaa:bb01/64", 0x80, Some(Origin::Other)),
         ] {
             let status = status(text, 0, flags);
-            assert_eq!(
-                Candidate::new(&status, MAC).unwrap().origin,
-                expected,
-                "{text} {flags:#x}"
-            );
+            assert_eq!(judge(&status).unwrap().origin, expected, "{text} {flags:#x}");
         }
     }
 
     #[test]
     fn ipv4_mapped_is_ipv4() {
         let status = status("::ffff:10.0.0.5/120", 0, 0x80);
-        let candidate = Candidate::new(&status, MAC).unwrap();
+        let candidate = judge(&status).unwrap();
         assert_eq!(candidate.prefix.to_string(), "10.0.0.5/24");
         assert!(!candidate.class.v6);
     }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod carrier;
 mod control;
 mod feature;
 mod key;
@@ -20,24 +21,29 @@ mod name;
 mod nic;
 #[cfg(test)]
 mod nodes;
+mod origin;
 mod os;
 mod policy;
 mod publisher;
 mod render;
 mod route;
 mod schedule;
+mod selector;
 mod uptime;
 mod xdr;
 
 pub use self::{
     address::{Rank, Unfit},
+    carrier::reported_links,
     control::Control,
     feature::GuestInfo,
     key::Key,
     name::{HostnameMode, NameError},
     nic::{Address, Cut, Dns, MacAddr, Message, Nic, NicInfo, Origin, Route, Status},
+    origin::Sharing,
     os::{Kernel, OsNames},
-    policy::{Decision, Note, Policy, Selection, reported_links},
+    policy::{Decision, Note, Policy, Selection, VipMode},
     publisher::Publisher,
     render::{Entry, Value, identity, render},
+    selector::Selector,
 };

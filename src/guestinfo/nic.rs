@@ -130,6 +130,12 @@ pub struct Nic {
     pub mac: MacAddr,
     /// In order of preference; may be empty.
     pub addresses: Vec<Address>,
+    /// Whether a DHCP server gave it IPv4 addresses; none where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp4: Option<bool>,
+    /// The same for IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp6: Option<bool>,
 }
 
 /// One route of the main table.
@@ -343,13 +349,21 @@ fn encode_parts(nics: &[Nic], quotas: &[usize], routes: &[Route], dns: Option<&D
             writer.opaque(nic.mac.to_string().as_bytes());
             let addresses = nic.addresses.get(..*quota).unwrap_or(&nic.addresses);
             writer.array(addresses, write_address);
-            write_absent(writer, 4);
+            write_absent(writer, 2);
+            writer.optional(nic.dhcp4, write_dhcp);
+            writer.optional(nic.dhcp6, write_dhcp);
         });
         writer.array(routes, write_route);
         writer.optional(dns, write_dns);
         write_absent(writer, 3);
     });
     writer.finish()
+}
+
+/// `DhcpConfigInfo`: whether it is on, and settings as text, of which there are none here.
+fn write_dhcp(writer: &mut Writer, enabled: bool) {
+    writer.u32(enabled.into());
+    writer.opaque(b"");
 }
 
 /// DNS, WINS and DHCP settings that are told for the whole machine or not at all.
@@ -399,4 +413,4 @@ fn write_ip(writer: &mut Writer, address: IpAddr) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

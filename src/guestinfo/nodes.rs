@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::talos::{
     Snapshot,
     snapshot::{
-        AddressStatus, Fact, HardwareAddr, HostnameStatus, LinkStatus, Prefix, ResolverStatus, RouteStatus,
-        Version,
+        AddressSpec, AddressStatus, Fact, HardwareAddr, HostnameStatus, LinkStatus, Origin, Prefix,
+        ResolverStatus, RouteStatus, Version,
     },
 };
 
@@ -35,6 +35,7 @@ pub const PERMANENT: u32 = 0x80;
 pub struct Node {
     pub links: BTreeMap<String, LinkStatus>,
     pub addresses: Vec<AddressStatus>,
+    pub specs: Vec<AddressSpec>,
     pub routes: Vec<RouteStatus>,
     pub node_addresses: BTreeMap<String, Vec<Prefix>>,
     pub hostname: HostnameStatus,
@@ -63,6 +64,29 @@ impl Node {
         self
     }
 
+    /// A link made by software, up, with the hardware address `00:50:56:00:00:<mac>`.
+    pub fn upper(self, name: &str, kind: &str, index: u32, mac: u8) -> Self {
+        self.link(name, |link| {
+            link.index = index;
+            link.link_type = 1;
+            link.kind = kind.into();
+            link.hardware_addr = HardwareAddr(vec![0x00, 0x50, 0x56, 0, 0, mac]);
+            link.operational_state = 6;
+            link.link_state = true;
+        })
+    }
+
+    /// A VLAN on the link of index `parent`.
+    pub fn vlan(self, name: &str, index: u32, parent: u32) -> Self {
+        self.upper(name, "vlan", index, 0xfe)
+            .link(name, |link| link.link_index = parent)
+    }
+
+    /// Puts a link under the bond or bridge of index `master`.
+    pub fn member(self, name: &str, master: u32) -> Self {
+        self.link(name, |link| link.master_index = master)
+    }
+
     /// Changes a link.
     pub fn link(mut self, name: &str, change: impl FnOnce(&mut LinkStatus)) -> Self {
         change(self.links.entry(name.into()).or_default());
@@ -84,6 +108,21 @@ impl Node {
             flags,
         });
         self
+    }
+
+    /// Somebody asked Talos for an address: the first part of the id says who.
+    pub fn spec(mut self, who: &str, link: &str, text: &str) -> Self {
+        self.specs.push(AddressSpec {
+            origin: Origin::of(&format!("{who}/{link}/{text}")),
+            address: prefix(text),
+            link_name: link.into(),
+        });
+        self
+    }
+
+    /// An address that `who` asked Talos for.
+    pub fn given(self, who: &str, link: &str, text: &str) -> Self {
+        self.spec(who, link, text).address(link, text)
     }
 
     /// `via` may be empty for an on-link route.
@@ -131,6 +170,7 @@ impl Node {
             hostname: known(self.hostname.clone()),
             links: known(Arc::new(self.links.clone())),
             addresses: known(Arc::new(numbered(&self.addresses))),
+            address_specs: known(Arc::new(numbered(&self.specs))),
             routes: known(Arc::new(numbered(&self.routes))),
             node_addresses: known(Arc::new(self.node_addresses.clone())),
             resolvers: known(self.resolvers.clone()),

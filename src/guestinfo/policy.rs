@@ -1,10 +1,10 @@
 //! Which adapters, addresses and routes a node reports, and why: a pure function of the snapshot.
 //!
 //! ```text
-//!  links ──physical, 6-byte MAC──> adapters ─┐
-//!  addresses ──fit, class──> candidates ─────┼─ranked by node address and default route──> NicInfo
-//!  routes ──main, unicast, of an adapter─────┤
-//!  host name, resolvers ─────────────────────┘
+//!  links ──physical, or standing on one──> adapters ─┐
+//!  addresses ──fit, class, shared or not──> candidates ┼─ranked: settings, node address, default route──> NicInfo
+//!  routes ──main, unicast, of an adapter───────────────┤
+//!  host name, resolvers ───────────────────────────────┘
 //! ```
 //!
 //! The first address of the first adapter is the node's own, and the same one goes to `guestinfo.ip`: vCenter has two
@@ -23,9 +23,12 @@ use serde::Serialize;
 
 use super::{
     address::{Candidate, Rank, Unfit},
+    carrier::Stack,
     name::{self, HostnameMode},
     nic::{Address, Dns, MacAddr, Nic, NicInfo},
+    origin::{Origins, Sharing},
     route::{self, DefaultRoute},
+    selector::Selector,
 };
 use crate::talos::{
     Snapshot,
@@ -33,10 +36,30 @@ use crate::talos::{
 };
 
 /// Settings that decide what is reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Which form of the name the host gets.
     pub hostname: HostnameMode,
+    /// Addresses that come first, the earlier ones before the later ones.
+    pub primary: Vec<Selector>,
+    /// Adapters and addresses that are not reported.
+    pub hide: Vec<Selector>,
+    /// What becomes of addresses that several nodes share.
+    pub vip: VipMode,
+    /// Whether memory and queue statistics are sent.
+    pub statistics: bool,
+    /// Whether the state of Talos is told.
+    pub talos_state: bool,
+}
+
+/// What becomes of addresses that several nodes share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VipMode {
+    /// Reported after all others, never as the node's own.
+    #[default]
+    Last,
+    /// Not reported.
+    Hide,
 }
 
 /// What was decided about a link or one of its addresses.
@@ -47,12 +70,20 @@ pub enum Decision {
     Adapter(MacAddr),
     /// Another link has the same MAC, and the adapter is listed for that one.
     SharesMac(MacAddr),
-    /// Not Ethernet, or made by software.
+    /// A bond, VLAN or bridge on an adapter, which its addresses are listed under.
+    StandsOn(MacAddr),
+    /// Not Ethernet, or made by software and on no adapter.
     NotPhysical,
+    /// The settings hide it.
+    Hidden,
     /// No hardware address of six bytes that an adapter could have.
     NoMac,
     /// Reported; the rank says how good it is.
     Reported(Rank),
+    /// Other nodes may have it tomorrow: reported after all others.
+    Shared(Sharing),
+    /// The same, and the settings hide such ones.
+    SharedHidden(Sharing),
     /// Stands on a link that is not reported.
     OtherLink,
     /// Cannot be used by anybody outside.
@@ -68,13 +99,18 @@ impl fmt::Display for Decision {
         match self {
             Self::Adapter(mac) => return write!(f, "adapter {mac}"),
             Self::SharesMac(mac) => return write!(f, "listed with the other link of {mac}"),
-            Self::NotPhysical => "left out: no physical Ethernet link",
+            Self::StandsOn(mac) => return write!(f, "stands on the adapter {mac}"),
+            Self::NotPhysical => "left out: no physical Ethernet link, and on none",
+            Self::Hidden => "left out: hidden by the settings",
             Self::NoMac => "left out: no Ethernet address",
+            Self::Reported(Rank::Chosen { .. }) => "reported: put first by the settings",
             Self::Reported(Rank::Node) => "reported: Talos's node address",
             Self::Reported(Rank::DefaultRoute) => "reported: source of the default route",
             Self::Reported(Rank::Global) => "reported: global",
             Self::Reported(Rank::UniqueLocal) => "reported: unique local",
             Self::Reported(Rank::LinkLocal) => "reported: link-local, the adapter has nothing else",
+            Self::Shared(sharing) => return write!(f, "reported last: {sharing}"),
+            Self::SharedHidden(sharing) => return write!(f, "left out: {sharing}"),
             Self::OtherLink => "left out: stands on a link that is not reported",
             Self::Unfit(Unfit::NoUnicast) => "left out: not an address others can reach",
             Self::Unfit(Unfit::Tentative) => "left out: duplicate detection has not ended",
@@ -114,13 +150,13 @@ pub struct Selection {
     /// Before any cut to the limits of the message.
     pub record: NicInfo,
     /// The first address of the first adapter. None when there is none, or only one that nobody outside the link could
-    /// use.
+    /// use or that other nodes share.
     pub primary: Option<IpAddr>,
     /// Whether everything that the order depends on has been told. Until then a better first address may follow.
     pub settled: bool,
 }
 
-/// One physical link, or several with one MAC.
+/// One physical link, or several with one MAC, and what stands on it.
 #[derive(Debug)]
 struct Adapter<'a> {
     mac: MacAddr,
@@ -135,9 +171,10 @@ impl Policy {
     pub fn select<'a>(&self, snapshot: &'a Snapshot, note: &mut dyn FnMut(Note<'a>)) -> Option<Selection> {
         let links = snapshot.links.value()?;
         let addresses = snapshot.addresses.value()?;
+        let origins = Origins::new(snapshot);
 
         let mut adapters: Vec<Adapter<'a>> = Vec::new();
-        let carriers = adapters_of(links, &mut adapters, note);
+        let carriers = self.adapters_of(links, &mut adapters, note);
         for status in addresses.values() {
             let mut decide = |decision| {
                 note(Note {
@@ -153,7 +190,8 @@ impl Policy {
                 decide(Decision::OtherLink);
                 continue;
             };
-            match Candidate::new(status, adapter.mac) {
+            match Candidate::new(status, adapter.mac, &origins) {
+                Ok(candidate) if self.hides(&candidate) => decide(Decision::Hidden),
                 Ok(candidate) => adapter.candidates.push(candidate),
                 Err(unfit) => decide(Decision::Unfit(unfit)),
             }
@@ -161,9 +199,12 @@ impl Policy {
 
         let routes = snapshot.routes.value();
         let defaults = route::best_defaults(routes, &carriers);
-        promote(&mut adapters, &defaults, node_address(snapshot));
         for adapter in &mut adapters {
-            adapter.settle(note);
+            adapter.find_shared(&origins);
+        }
+        self.promote(&mut adapters, &defaults, node_address(snapshot));
+        for adapter in &mut adapters {
+            adapter.settle(self.vip, note);
         }
         adapters.sort_by_key(|adapter| adapter.standing(&defaults));
 
@@ -173,74 +214,105 @@ impl Policy {
             .map(|(position, adapter)| (adapter.mac, position))
             .collect();
         let record = NicInfo {
-            nics: adapters.iter().map(Adapter::nic).collect(),
+            nics: adapters.iter().map(|adapter| adapter.nic(&origins)).collect(),
             routes: route::select(routes, |link| positions.get(carriers.get(link)?).copied()),
             dns: dns(snapshot),
         };
         Some(Selection {
             primary: primary(&adapters),
             record,
-            settled: routes.is_some() && snapshot.node_addresses.value().is_some(),
+            settled: routes.is_some() && snapshot.node_addresses.value().is_some() && origins.are_known(),
         })
     }
-}
 
-/// Collects the adapters and gives, for each link that stands on one, the MAC of that adapter.
-fn adapters_of<'a>(
-    links: &'a BTreeMap<String, LinkStatus>,
-    adapters: &mut Vec<Adapter<'a>>,
-    note: &mut dyn FnMut(Note<'a>),
-) -> BTreeMap<&'a str, MacAddr> {
-    let mut carriers = BTreeMap::new();
-    let mut by_index: Vec<(&'a String, &'a LinkStatus)> = links.iter().collect();
-    by_index.sort_by_key(|(name, link)| (link.index, *name));
-    let mut seen = BTreeSet::new();
-    for (name, link) in by_index {
-        let decision = match mac(link) {
-            _ if !link.is_physical() => Decision::NotPhysical,
-            None => Decision::NoMac,
-            Some(mac) => {
-                carriers.insert(name.as_str(), mac);
-                if seen.insert(mac) {
-                    adapters.push(Adapter {
-                        mac,
-                        index: link.index,
-                        up: is_up(link),
-                        candidates: Vec::new(),
+    /// Collects the adapters and gives, for each link that is or stands on one, the MAC of that adapter.
+    fn adapters_of<'a>(
+        &self,
+        links: &'a BTreeMap<String, LinkStatus>,
+        adapters: &mut Vec<Adapter<'a>>,
+        note: &mut dyn FnMut(Note<'a>),
+    ) -> BTreeMap<&'a str, MacAddr> {
+        let hidden = |name: &str| self.hide.iter().any(|selector| selector.names_link(name));
+        let visible = links.iter().filter(|(name, _)| !hidden(name));
+        let mut stack = Stack::new(visible.map(|(_, link)| link));
+        let mut carriers = BTreeMap::new();
+        let mut by_index: Vec<(&'a String, &'a LinkStatus)> = links.iter().collect();
+        by_index.sort_by_key(|(name, link)| (link.index, *name));
+        let mut seen = BTreeSet::new();
+        for (name, link) in by_index {
+            let decision = match stack.adapter(link) {
+                _ if hidden(name) => Decision::Hidden,
+                None if link.is_physical() => Decision::NoMac,
+                None => Decision::NotPhysical,
+                Some(mac) => {
+                    carriers.insert(name.as_str(), mac);
+                    if !link.is_physical() {
+                        Decision::StandsOn(mac)
+                    } else if seen.insert(mac) {
+                        adapters.push(Adapter {
+                            mac,
+                            index: link.index,
+                            up: is_up(link),
+                            candidates: Vec::new(),
+                        });
+                        Decision::Adapter(mac)
+                    } else {
+                        Decision::SharesMac(mac)
+                    }
+                }
+            };
+            note(Note {
+                link: name,
+                address: None,
+                decision,
+            });
+        }
+        carriers
+    }
+
+    fn hides(&self, candidate: &Candidate<'_>) -> bool {
+        self.hide
+            .iter()
+            .any(|selector| selector.names(candidate.link, candidate.prefix.address))
+    }
+
+    /// Raises the rank of what the settings name, of the node's address, and of those that default routes leave with.
+    fn promote(&self, adapters: &mut [Adapter<'_>], defaults: &[DefaultRoute], node: Option<IpAddr>) {
+        let sources: Vec<(MacAddr, IpAddr)> = defaults
+            .iter()
+            .flat_map(|route| {
+                let candidates = adapters
+                    .iter()
+                    .filter(|adapter| route.source.is_some() || adapter.mac == route.adapter)
+                    .flat_map(|adapter| {
+                        adapter
+                            .candidates
+                            .iter()
+                            .map(|candidate| (adapter.mac, candidate))
                     });
-                    Decision::Adapter(mac)
-                } else {
-                    Decision::SharesMac(mac)
+                route.sources(candidates)
+            })
+            .collect();
+        for adapter in adapters {
+            for candidate in &mut adapter.candidates {
+                let address = candidate.prefix.address;
+                if candidate.class.rank == Rank::LinkLocal || candidate.class.shared.is_some() {
+                    continue;
+                }
+                let chosen = self
+                    .primary
+                    .iter()
+                    .position(|selector| selector.names(candidate.link, address));
+                if let Some(place) = chosen {
+                    candidate.class.rank = Rank::Chosen { place };
+                } else if Some(address) == node {
+                    candidate.class.rank = Rank::Node;
+                } else if sources.contains(&(adapter.mac, address)) {
+                    candidate.class.rank = Rank::DefaultRoute;
                 }
             }
-        };
-        note(Note {
-            link: name,
-            address: None,
-            decision,
-        });
+        }
     }
-    carriers
-}
-
-/// The links whose addresses are reported: what the watch of addresses asks Talos for.
-pub fn reported_links(links: &BTreeMap<String, LinkStatus>) -> BTreeSet<String> {
-    let reported = links
-        .iter()
-        .filter(|(_, link)| link.is_physical() && mac(link).is_some());
-    reported.map(|(name, _)| name.clone()).collect()
-}
-
-/// The address the hypervisor knows the adapter by. A driver may tell a burnt-in address that is none.
-fn mac(link: &LinkStatus) -> Option<MacAddr> {
-    [&link.permanent_addr, &link.hardware_addr]
-        .into_iter()
-        .filter_map(|address| <[u8; 6]>::try_from(address.0.as_slice()).ok())
-        .find(|[first, rest @ ..]| {
-            let multicast = first & 1 != 0;
-            !multicast && (*first != 0 || rest.iter().any(|byte| *byte != 0))
-        })
-        .map(MacAddr)
 }
 
 /// Up as Talos counts it: IF_OPER_UP or IF_OPER_UNKNOWN, and with carrier.
@@ -265,62 +337,47 @@ fn node_address(snapshot: &Snapshot) -> Option<IpAddr> {
     }
 }
 
-/// Raises the rank of the node's address and of those that default routes leave with.
-fn promote(adapters: &mut [Adapter<'_>], defaults: &[DefaultRoute], node: Option<IpAddr>) {
-    let sources: Vec<(MacAddr, IpAddr)> = defaults
-        .iter()
-        .flat_map(|route| {
-            let candidates = adapters
-                .iter()
-                .filter(|adapter| route.source.is_some() || adapter.mac == route.adapter)
-                .flat_map(|adapter| {
-                    adapter
-                        .candidates
-                        .iter()
-                        .map(|candidate| (adapter.mac, candidate))
-                });
-            route.sources(candidates)
-        })
-        .collect();
-    for adapter in adapters {
-        for candidate in &mut adapter.candidates {
-            let address = candidate.prefix.address;
-            if candidate.class.rank == Rank::LinkLocal {
-                continue;
-            }
-            if Some(address) == node {
-                candidate.class.rank = Rank::Node;
-            } else if sources.contains(&(adapter.mac, address)) {
-                candidate.class.rank = Rank::DefaultRoute;
-            }
+impl<'a> Adapter<'a> {
+    /// Marks the addresses that other nodes may have tomorrow.
+    fn find_shared(&mut self, origins: &Origins) {
+        let wide: BTreeSet<bool> = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.class.rank != Rank::LinkLocal && !candidate.is_single())
+            .map(|candidate| candidate.class.v6)
+            .collect();
+        for candidate in &mut self.candidates {
+            let beside_wider = candidate.is_single()
+                && candidate.class.rank != Rank::LinkLocal
+                && wide.contains(&candidate.class.v6);
+            candidate.class.shared = origins.sharing(candidate.prefix.address, beside_wider);
         }
     }
-}
 
-impl<'a> Adapter<'a> {
     /// Puts the addresses in order and drops those that others make superfluous.
-    fn settle(&mut self, note: &mut dyn FnMut(Note<'a>)) {
+    fn settle(&mut self, vip: VipMode, note: &mut dyn FnMut(Note<'a>)) {
+        let shown = |candidate: &Candidate<'_>| vip == VipMode::Last || candidate.class.shared.is_none();
         let better = self
             .candidates
             .iter()
-            .any(|candidate| candidate.class.rank != Rank::LinkLocal);
+            .any(|candidate| candidate.class.rank != Rank::LinkLocal && shown(candidate));
         self.candidates
             .sort_by_key(|candidate| (candidate.class.order(), candidate.prefix, candidate.link));
-        let mut last = None;
+        let mut seen = BTreeSet::new();
         self.candidates.retain(|candidate| {
-            let decision = if better && candidate.class.rank == Rank::LinkLocal {
-                Decision::Outranked
-            } else if last.replace(candidate.prefix) == Some(candidate.prefix) {
-                Decision::Repeated
-            } else {
-                Decision::Reported(candidate.class.rank)
+            let (decision, keep) = match candidate.class.shared {
+                Some(sharing) if !shown(candidate) => (Decision::SharedHidden(sharing), false),
+                _ if better && candidate.class.rank == Rank::LinkLocal => (Decision::Outranked, false),
+                _ if !seen.insert(candidate.prefix) => (Decision::Repeated, false),
+                Some(sharing) => (Decision::Shared(sharing), true),
+                None => (Decision::Reported(candidate.class.rank), true),
             };
             note(Note {
                 link: candidate.link,
                 address: Some(candidate.prefix),
                 decision,
             });
-            matches!(decision, Decision::Reported(_))
+            keep
         });
     }
 
@@ -337,7 +394,14 @@ impl<'a> Adapter<'a> {
         (first.is_none(), first, metric, !self.up, self.index, self.mac)
     }
 
-    fn nic(&self) -> Nic {
+    fn nic(&self, origins: &Origins) -> Nic {
+        let addresses = |v6| {
+            let of_family = self
+                .candidates
+                .iter()
+                .filter(move |candidate| candidate.class.v6 == v6);
+            of_family.map(|candidate| candidate.prefix.address)
+        };
         Nic {
             mac: self.mac,
             addresses: self
@@ -349,14 +413,17 @@ impl<'a> Adapter<'a> {
                     status: candidate.status,
                 })
                 .collect(),
+            dhcp4: origins.dhcp(addresses(false)),
+            dhcp6: origins.dhcp(addresses(true)),
         }
     }
 }
 
-/// The first address of the first adapter, unless it is of no use beyond the link.
+/// The first address of the first adapter, unless it is of no use beyond the link or not the node's alone.
 fn primary(adapters: &[Adapter<'_>]) -> Option<IpAddr> {
     let first = adapters.first()?.candidates.first()?;
-    (first.class.rank != Rank::LinkLocal).then_some(first.prefix.address)
+    let own = first.class.rank != Rank::LinkLocal && first.class.shared.is_none();
+    own.then_some(first.prefix.address)
 }
 
 /// Name and domain stand apart here, whatever form the name has elsewhere.
@@ -383,5 +450,7 @@ fn dns(snapshot: &Snapshot) -> Option<Dns> {
     })
 }
 
+#[cfg(test)]
+mod rows;
 #[cfg(test)]
 mod tests;

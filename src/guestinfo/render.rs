@@ -64,7 +64,8 @@ impl Facts {
 
 fn host_name(snapshot: &Snapshot, policy: &Policy) -> Option<Result<String, NameError>> {
     let status = snapshot.hostname.value()?;
-    Some(name::reported(status, None, policy.hostname))
+    let node = snapshot.nodename.value().map(String::as_str);
+    Some(name::reported(status, node, policy.hostname))
 }
 
 fn os_names(snapshot: &Snapshot, kernel: Option<&Kernel>) -> Option<OsNames> {
@@ -91,6 +92,7 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
     let mut network_why: Vec<String> = [
         age("LinkStatuses", &snapshot.links),
         age("AddressStatuses", &snapshot.addresses),
+        age("AddressSpecs", &snapshot.address_specs),
         age("RouteStatuses", &snapshot.routes),
         age("NodeAddresses", &snapshot.node_addresses),
         age("ResolverStatuses", &snapshot.resolvers),
@@ -119,7 +121,7 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
         Entry {
             key: Key::NicInfo,
             value: facts.network.map(|network| Value::Network(network.record)),
-            source: "LinkStatuses, AddressStatuses, RouteStatuses, NodeAddresses, ResolverStatuses",
+            source: "LinkStatuses, AddressStatuses, AddressSpecs, RouteStatuses, NodeAddresses, ResolverStatuses",
             why: network_why,
         },
         Entry {
@@ -131,7 +133,7 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
         Entry {
             key: Key::HostName,
             value: facts.name.and_then(Result::ok).map(Value::Text),
-            source: "HostnameStatuses",
+            source: "HostnameStatuses, Nodenames",
             why: name_why.into_iter().collect(),
         },
         Entry {

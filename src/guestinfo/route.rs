@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     address::{self, Candidate, Rank},
-    nic::{MAX_ROUTES, MacAddr, Route},
+    nic::{MAX_ROUTES, MacAddr, Origin, Route},
 };
 use crate::talos::snapshot::RouteStatus;
 
@@ -36,7 +36,7 @@ pub struct DefaultRoute {
 impl DefaultRoute {
     /// Which of `candidates` the kernel leaves with.
     ///
-    /// The route's own source says it exactly. Without one, it is an address in the network of the gateway; where the
+    /// The route's own source says it exactly, and shared addresses are none. Without one, it is an address in the network of the gateway; where the
     /// gateway is link-local or outside of every network, any global address of the adapter, or else any unique local
     /// one.
     pub fn sources<'a>(
@@ -44,7 +44,10 @@ impl DefaultRoute {
         candidates: impl Iterator<Item = (MacAddr, &'a Candidate<'a>)>,
     ) -> Vec<(MacAddr, IpAddr)> {
         let usable: Vec<(MacAddr, &Candidate<'_>)> = candidates
-            .filter(|(_, candidate)| candidate.class.v6 == self.v6 && candidate.class.rank != Rank::LinkLocal)
+            .filter(|(_, candidate)| {
+                let class = &candidate.class;
+                class.v6 == self.v6 && class.rank != Rank::LinkLocal && class.shared.is_none()
+            })
             .collect();
         let pick = |wanted: &dyn Fn(&Candidate<'_>) -> bool| -> Vec<(MacAddr, IpAddr)> {
             usable
@@ -58,7 +61,18 @@ impl DefaultRoute {
         }
         let near = self
             .gateway
-            .map(|gateway| pick(&|candidate| address::contains(candidate.prefix, gateway)));
+            // A DHCPv6 address has no network of its own: it is used in the one of its link.
+            .map(|gateway| {
+                let leased = |candidate: &Candidate<'_>| {
+                    candidate.class.v6 && candidate.is_single() && candidate.origin == Some(Origin::Dhcp)
+                };
+                let near = pick(&|candidate| address::contains(candidate.prefix, gateway));
+                if near.is_empty() {
+                    near
+                } else {
+                    pick(&|candidate| address::contains(candidate.prefix, gateway) || leased(candidate))
+                }
+            });
         [
             near.unwrap_or_default(),
             pick(&|candidate| candidate.class.rank == Rank::Global),

@@ -13,7 +13,7 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 
 /// A decoder written from nicinfo.x alone, for these tests: it shares nothing with the writer.
-struct Reader<'a> {
+pub(in crate::guestinfo) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -100,14 +100,24 @@ impl Reader<'_> {
                 other => panic!("{other:?} is no status"),
             },
         });
-        self.nothing(4);
+        self.nothing(2);
+        let mut dhcp = || {
+            self.maybe(|reader| {
+                let enabled = reader.word();
+                assert!(enabled < 2, "{enabled} is no bool");
+                assert_eq!(reader.text(16_384), "");
+                enabled == 1
+            })
+        };
         Nic {
             mac: MacAddr(mac.try_into().unwrap()),
             addresses,
+            dhcp4: dhcp(),
+            dhcp6: dhcp(),
         }
     }
 
-    fn record(bytes: &[u8], ips: usize) -> NicInfo {
+    pub(in crate::guestinfo) fn record(bytes: &[u8], ips: usize) -> NicInfo {
         let mut reader = Reader { bytes, at: 0 };
         assert_eq!(reader.word(), 3);
         assert_eq!(reader.word(), 1);
@@ -163,10 +173,14 @@ fn example() -> NicInfo {
                     address("2001:db8:0:1::41/64", Origin::LinkLayer),
                     address("fe80::250:56ff:feaa:bb01/64", Origin::Other),
                 ],
+                dhcp4: None,
+                dhcp6: None,
             },
             Nic {
                 mac: MacAddr([0x00, 0x50, 0x56, 0xaa, 0xbb, 0x02]),
                 addresses: vec![address("192.168.50.41/24", Origin::Manual)],
+                dhcp4: None,
+                dhcp6: None,
             },
         ],
         routes: vec![
@@ -221,6 +235,8 @@ fn seventeen_adapters_lose_the_last_and_its_routes() {
     let nic = |index: u8| Nic {
         mac: MacAddr([0, 0x50, 0x56, 0, 0, index]),
         addresses: vec![],
+        dhcp4: None,
+        dhcp6: None,
     };
     let route = |nic| Route {
         destination: prefix("0.0.0.0/0"),
@@ -252,10 +268,14 @@ fn a_crowded_adapter_does_not_displace_the_others() {
             Nic {
                 mac: MacAddr([0, 0x50, 0x56, 0, 0, 1]),
                 addresses: (0..3000).map(address).collect(),
+                dhcp4: None,
+                dhcp6: None,
             },
             Nic {
                 mac: MacAddr([0, 0x50, 0x56, 0, 0, 2]),
                 addresses: (0..3).map(address).collect(),
+                dhcp4: None,
+                dhcp6: None,
             },
         ],
         ..NicInfo::default()
@@ -331,9 +351,14 @@ fn any_address() -> impl Strategy<Value = Address> {
 fn any_nic() -> impl Strategy<Value = Nic> {
     // Most adapters have a handful of addresses, some a flood.
     let count = prop_oneof![9 => 0usize..6, 1 => 0usize..3000];
-    (any::<[u8; 6]>(), vec(any_address(), 6), count).prop_map(|(mac, some, count)| Nic {
-        mac: MacAddr(mac),
-        addresses: some.into_iter().cycle().take(count).collect(),
+    let dhcp = (option::of(any::<bool>()), option::of(any::<bool>()));
+    (any::<[u8; 6]>(), vec(any_address(), 6), count, dhcp).prop_map(|(mac, some, count, (dhcp4, dhcp6))| {
+        Nic {
+            mac: MacAddr(mac),
+            addresses: some.into_iter().cycle().take(count).collect(),
+            dhcp4,
+            dhcp6,
+        }
     })
 }
 
