@@ -96,6 +96,11 @@ fn print_text(out: &mut impl Write, seen: &Observation, published: &[Entry]) -> 
         match &entry.value {
             None => writeln!(out, "  not sent")?,
             Some(Value::Text(text)) => writeln!(out, "  {text}")?,
+            Some(Value::Readings(readings)) => {
+                for reading in readings {
+                    writeln!(out, "  {reading}")?;
+                }
+            }
             Some(Value::Os(os)) => writeln!(out, "  {}: {}\n  {}", os.short, os.full, os.properties)?,
             Some(Value::Network(record)) => {
                 for line in record.to_string().lines() {

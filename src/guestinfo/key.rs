@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::talos_state::StateKey;
 use crate::rpci::Request;
 
 /// A value that is published.
@@ -25,6 +26,11 @@ pub enum Key {
     OsName,
     /// `SetGuestInfo  7`. vSphere: the counter `sys.osUptime`.
     Uptime,
+    /// `SetGuestInfo  8`. vSphere: the guest's memory statistics.
+    Statistics,
+    /// `info-set guestinfo.talos.…`. vSphere: extra configuration of the same name.
+    #[serde(untagged)]
+    Talos(StateKey),
 }
 
 impl Key {
@@ -38,18 +44,21 @@ impl Key {
             Self::OsNameFull => "os-name-full",
             Self::OsName => "os-name",
             Self::Uptime => "uptime",
+            Self::Statistics => "statistics",
+            Self::Talos(key) => key.name(),
         }
     }
 
-    /// The request that sets a value of plain text; none for the two that are records.
+    /// The request that sets a value of plain text; none for the three that are records.
     pub fn text(self, value: &str) -> Option<Request> {
         match self {
-            Self::NicInfo | Self::OsDetailed => None,
+            Self::NicInfo | Self::OsDetailed | Self::Statistics => None,
             Self::PrimaryIp => Some(Request::info_set("ip", value)),
             Self::HostName => Some(Request::guest_info_text(1, value)),
             Self::OsNameFull => Some(Request::guest_info_text(5, value)),
             Self::OsName => Some(Request::guest_info_text(6, value)),
             Self::Uptime => Some(Request::guest_info_text(7, value)),
+            Self::Talos(key) => Some(key.set(value)),
         }
     }
 

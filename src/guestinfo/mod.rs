@@ -29,6 +29,8 @@ mod render;
 mod route;
 mod schedule;
 mod selector;
+mod statistics;
+mod talos_state;
 mod uptime;
 mod xdr;
 
@@ -46,4 +48,5 @@ pub use self::{
     publisher::Publisher,
     render::{Entry, Value, identity, render},
     selector::Selector,
+    talos_state::StateKey,
 };

@@ -3,7 +3,7 @@
 //! ```text
 //!        ┌── a snapshot changed ── at once, or when the quiet time of the last message is over
 //!  wait ─┼── reset, broadcastIP ── at once, at most once per quiet time
-//!        ├── uptime is due
+//!        ├── uptime, statistics are due
 //!        └── full resend is due
 //!            pass: facts, minus what the ledger says the host has ──> Rpci
 //!              taken    remember
@@ -31,6 +31,8 @@ use super::{
     policy::Policy,
     render::Facts,
     schedule::Schedule,
+    statistics::Statistics,
+    talos_state::{Budget, StateKey},
     uptime,
 };
 use crate::{
@@ -75,6 +77,8 @@ pub struct Publisher<R> {
     /// The last cut that has been logged.
     cut: Cut,
     schedule: Schedule,
+    statistics: Statistics,
+    budget: Budget,
     /// No info line about a publication before then.
     log: Instant,
 }
@@ -89,6 +93,10 @@ impl<R: Rpci> Publisher<R> {
         kernel: Option<Kernel>,
     ) -> Self {
         let now = Instant::now();
+        let mut schedule = Schedule::new(now, fastrand::Rng::new()).with_stale(now);
+        if policy.statistics {
+            schedule = schedule.with_statistics(now);
+        }
         Self {
             rpci,
             snapshots,
@@ -100,7 +108,9 @@ impl<R: Rpci> Publisher<R> {
             garbled: false,
             refusals: BTreeMap::new(),
             cut: Cut::default(),
-            schedule: Schedule::new(now, fastrand::Rng::new()),
+            schedule,
+            statistics: Statistics::default(),
+            budget: Budget::new(now),
             log: now,
         }
     }
@@ -192,6 +202,15 @@ impl<R: Rpci> Publisher<R> {
         if self.schedule.is_uptime_due(now) {
             self.send_uptime().await?;
             self.schedule.uptime_told(now);
+        }
+        if self.schedule.are_statistics_due(now) {
+            self.send_statistics().await?;
+            self.schedule.statistics_told(now);
+        }
+        self.send_state(&snapshot, now, &mut sent).await?;
+        if self.schedule.is_stale_due(now) {
+            self.clear_stale(&snapshot).await?;
+            self.schedule.stale_cleared();
         }
         self.log_published(&sent, &facts, !resend && now >= self.log);
         Ok(sent)
@@ -299,6 +318,80 @@ impl<R: Rpci> Publisher<R> {
             .await
     }
 
+    /// The statistics of this moment, every time.
+    async fn send_statistics(&mut self) -> Result<(), Stop> {
+        let key = Key::Statistics;
+        self.ledger.resend_one(key);
+        if !self.ledger.wants(key, &[]) {
+            return Ok(());
+        }
+        let message = self.statistics.collect();
+        let answer = self.ask(key, Request::guest_info_binary(8, &message)).await?;
+        self.conclude(key, message, answer, &mut Vec::new());
+        Ok(())
+    }
+
+    /// What the host lacks of the state of Talos, as far as the budget goes; the rest when there is more.
+    async fn send_state(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        sent: &mut Vec<Key>,
+    ) -> Result<(), Stop> {
+        self.schedule.state_waits(None);
+        if !self.policy.talos_state {
+            return Ok(());
+        }
+        for state in StateKey::ALL {
+            let key = Key::Talos(state);
+            let Some(value) = state.value(snapshot) else {
+                continue;
+            };
+            if !self.ledger.wants(key, value.as_bytes()) {
+                continue;
+            }
+            if let Err(when) = self.budget.take(now) {
+                self.schedule.state_waits(Some(when));
+                break;
+            }
+            self.send_text(key, &value, sent).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears the keys of ours that an earlier life of this machine left and that nobody fills now: those of a clone's
+    /// original would be taken for its own.
+    async fn clear_stale(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
+        let told = self.policy.talos_state;
+        for state in StateKey::ALL {
+            if told && state.value(snapshot).is_some() {
+                continue;
+            }
+            match self.rpci.call(state.get()).await {
+                Ok(value) if value.iter().any(|byte| *byte != 0) => {
+                    let key = Key::Talos(state);
+                    let answer = self.ask(key, state.set("")).await?;
+                    debug!(
+                        feature = "guestinfo",
+                        key = key.name(),
+                        ?answer,
+                        "cleared a stale value"
+                    );
+                }
+                // Nothing there, or nothing to be had.
+                Ok(_)
+                | Err(RpciError::Refused { .. } | RpciError::Malformed { .. } | RpciError::TooLarge { .. }) =>
+                    {}
+                Err(
+                    error @ (RpciError::Channel { .. }
+                    | RpciError::Deadline { .. }
+                    | RpciError::NotQueued { .. }),
+                ) => return Err(Stop::NoChannel(error)),
+            }
+        }
+        Ok(())
+    }
+
     async fn ask(&mut self, key: Key, request: Request) -> Result<Answer, Stop> {
         let wants = *self.wants.borrow();
         if wants.resets != self.seen.resets || wants.suspended {
@@ -402,5 +495,7 @@ async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     }
 }
 
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use super::{
     nic::NicInfo,
     os::{Kernel, OsNames},
     policy::{Note, Policy, Selection},
+    statistics::Statistics,
+    talos_state::StateKey,
     uptime,
 };
 use crate::talos::{Snapshot, snapshot::Fact};
@@ -24,6 +26,8 @@ pub enum Value {
     Network(NicInfo),
     /// The OS record.
     Os(OsNames),
+    /// The statistics, one a line.
+    Readings(Vec<String>),
 }
 
 /// One key with its explanation.
@@ -117,7 +121,7 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
         None => Some("the release of Talos or of the kernel is not known".to_owned()),
         Some(_) => age("Version", &snapshot.version),
     };
-    vec![
+    let mut entries = vec![
         Entry {
             key: Key::NicInfo,
             value: facts.network.map(|network| Value::Network(network.record)),
@@ -148,7 +152,34 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
             source: "CLOCK_BOOTTIME, hundredths of a second",
             why: Vec::new(),
         },
-    ]
+        Entry {
+            key: Key::Statistics,
+            value: policy.statistics.then(|| Value::Readings(Statistics::describe())),
+            source: "/proc",
+            why: vec![if policy.statistics {
+                "every 20 s; a rate wants two of them".to_owned()
+            } else {
+                "switched off by the settings".to_owned()
+            }],
+        },
+    ];
+    entries.extend(StateKey::ALL.map(|key| talos_state(key, snapshot, policy)));
+    entries
+}
+
+fn talos_state(key: StateKey, snapshot: &Snapshot, policy: &Policy) -> Entry {
+    let value = key.value(snapshot).filter(|_| policy.talos_state);
+    let why = match &value {
+        Some(_) => None,
+        None if policy.talos_state => Some("not told by Talos; what an earlier life left is cleared"),
+        None => Some("switched off by the settings; what an earlier life left is cleared"),
+    };
+    Entry {
+        key: Key::Talos(key),
+        value: value.map(Value::Text),
+        source: key.source(),
+        why: why.map(str::to_owned).into_iter().collect(),
+    }
 }
 
 /// What is remarkable about the age of a fact.

@@ -23,6 +23,12 @@ pub(super) const SETTLE: Duration = Duration::from_millis(75);
 const UPTIME: Duration = Duration::from_secs(30);
 /// Share by which the uptime's period varies.
 const UPTIME_JITTER: f64 = 0.1;
+/// Statistics, as often as open-vm-tools sends them (guestinfo.md 5).
+const STATISTICS: Duration = Duration::from_secs(20);
+/// Share by which that varies.
+const STATISTICS_JITTER: f64 = 0.1;
+/// How long after the start what an earlier life of this machine left is cleared: by then what is known has been told.
+const STALE: Duration = Duration::from_secs(1);
 /// Everything again, in case the host has lost it without a `reset`.
 const RESEND: Duration = Duration::from_secs(600);
 /// Share by which that varies, so that the nodes of a cluster do not do it together.
@@ -40,6 +46,12 @@ pub(super) struct Schedule {
     /// A pass for a change or a request of the host.
     pass: Option<Instant>,
     uptime: Instant,
+    /// None where they are not sent.
+    statistics: Option<Instant>,
+    /// When what an earlier life left is cleared; none once it is.
+    stale: Option<Instant>,
+    /// When the state of Talos may be told further.
+    state: Option<Instant>,
     resend: Instant,
     /// Changes wait until then.
     quiet: Instant,
@@ -64,6 +76,9 @@ impl Schedule {
         Self {
             pass: Some(now),
             uptime: now,
+            statistics: None,
+            stale: None,
+            state: None,
             resend: now + varied(&mut random, RESEND, RESEND_JITTER),
             quiet: now,
             calm: now,
@@ -78,10 +93,25 @@ impl Schedule {
 
     /// When the next pass is due.
     pub fn due(&self) -> Instant {
-        let timers = self.uptime.min(self.resend);
+        let timers = [self.statistics, self.stale, self.state]
+            .into_iter()
+            .flatten()
+            .fold(self.uptime.min(self.resend), Instant::min);
         self.pass
             .map_or(timers, |pass| pass.min(timers))
             .max(self.blocked)
+    }
+
+    /// Statistics are to be sent, from now on.
+    pub fn with_statistics(mut self, now: Instant) -> Self {
+        self.statistics = Some(now);
+        self
+    }
+
+    /// What an earlier life left is to be cleared.
+    pub fn with_stale(mut self, now: Instant) -> Self {
+        self.stale = Some(now + STALE);
+        self
     }
 
     /// Something changed.
@@ -143,6 +173,31 @@ impl Schedule {
     /// It was.
     pub fn uptime_told(&mut self, now: Instant) {
         self.uptime = now + varied(&mut self.random, UPTIME, UPTIME_JITTER);
+    }
+
+    /// Whether statistics are to be sent.
+    pub fn are_statistics_due(&self, now: Instant) -> bool {
+        self.statistics.is_some_and(|due| now >= due)
+    }
+
+    /// They were.
+    pub fn statistics_told(&mut self, now: Instant) {
+        self.statistics = Some(now + varied(&mut self.random, STATISTICS, STATISTICS_JITTER));
+    }
+
+    /// Whether what an earlier life left is to be cleared.
+    pub fn is_stale_due(&self, now: Instant) -> bool {
+        self.stale.is_some_and(|due| now >= due)
+    }
+
+    /// It was.
+    pub fn stale_cleared(&mut self) {
+        self.stale = None;
+    }
+
+    /// There is more of Talos's state to tell, at `when`; none when all is told.
+    pub fn state_waits(&mut self, when: Option<Instant>) {
+        self.state = when;
     }
 
     /// A pass that began at `began` has come to its end. While the facts of a node come in one by one, the NIC record
