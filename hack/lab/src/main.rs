@@ -21,6 +21,8 @@ enum Command {
     Node(lab::node::cli::Arguments),
     /// Watch the daemon between both: registration, an address change, a vMotion, a shutdown
     Demo(lab::demo::Arguments),
+    /// Measure the daemon, with other agents beside it
+    Bench(lab::bench::Arguments),
     /// Build the static release binary of the daemon and print its path
     Build,
 }
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Vmx(arguments) => lab::vmx::cli::run(*arguments),
         Command::Node(arguments) => lab::node::cli::run(arguments),
         Command::Demo(arguments) => lab::demo::run(&arguments),
+        Command::Bench(arguments) => lab::bench::run(&arguments),
         Command::Build => {
             println!("{}", lab::daemon::build()?.display());
             Ok(std::process::ExitCode::SUCCESS)

@@ -14,12 +14,14 @@ pub struct Channels {
     lost: Vec<(u16, Option<Cookies>)>,
     /// Numbers the cookies, so that no two channels of a run share them.
     opened: u32,
+    /// Channels of other programs of the guest, which count towards the limit and do nothing.
+    pub foreign: usize,
 }
 
 impl Channels {
     /// Opens a channel; `None` when all are in use.
     pub fn open(&mut self, protocol: Protocol, cookies: bool, pid: i32) -> Option<&mut Channel> {
-        if self.open.len() >= MAX_CHANNELS {
+        if self.open.len() + self.foreign >= MAX_CHANNELS {
             return None;
         }
         // Without cookies a lost channel can be told from a new one by its number only.
@@ -28,11 +30,7 @@ impl Channels {
         };
         let id = (0..u16::MAX).find(|id| !taken(*id))?;
         self.opened = self.opened.wrapping_add(1);
-        // Odd multipliers spread the numbers: no two openings of a run get the same pair.
-        let cookies = cookies.then_some(Cookies {
-            high: self.opened.wrapping_mul(0x9E37_79B1),
-            low: self.opened.wrapping_mul(0x85EB_CA77),
-        });
+        let cookies = cookies.then_some(pair(self.opened));
         self.open.push(Channel::new(id, protocol, cookies, pid));
         self.open.last_mut()
     }
@@ -66,6 +64,21 @@ impl Channels {
         self.open.iter_mut()
     }
 
+    /// Gives every channel other cookies, as after a revert to a snapshot with channels of its own. The old pairs are
+    /// refused. Tells how many channels have cookies.
+    pub fn change_cookies(&mut self) -> usize {
+        let mut changed = 0;
+        for channel in &mut self.open {
+            if let Some(cookies) = &mut channel.cookies {
+                self.opened = self.opened.wrapping_add(1);
+                self.lost.push((channel.id, Some(*cookies)));
+                *cookies = pair(self.opened);
+                changed += 1;
+            }
+        }
+        changed
+    }
+
     /// The guest closed a channel.
     pub fn close(&mut self, id: u16, cookies: Cookies) -> Option<Channel> {
         self.lost
@@ -88,5 +101,13 @@ impl Channels {
         let excess = self.lost.len().saturating_sub(MAX_CHANNELS);
         self.lost.drain(..excess);
         gone
+    }
+}
+
+/// Odd multipliers spread the numbers: no two openings of a run get the same pair.
+fn pair(opened: u32) -> Cookies {
+    Cookies {
+        high: opened.wrapping_mul(0x9E37_79B1),
+        low: opened.wrapping_mul(0x85EB_CA77),
     }
 }

@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use super::{
     clock::SystemClock,
     control::Control,
-    host::{Config, SharedHost},
+    host::{Config, SharedHost, Version},
     machine::{self, Guest, Machine},
     measurement::Measurement,
     rpci::Profile,
@@ -67,6 +67,9 @@ pub struct Arguments {
     /// Refuse to open channels with cookies, as ancient hosts do
     #[arg(long)]
     no_cookies: bool,
+    /// Do not know tools.set.versiontype
+    #[arg(long)]
+    no_versiontype: bool,
     /// End the host's requests with a NUL
     #[arg(long)]
     nul: bool,
@@ -134,6 +137,9 @@ fn violation(text: &str) -> Result<String, String> {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?;
     let host = power_on(&arguments)?;
+    if let Some(scenario) = &scenario {
+        scenario.prepare(&host).map_err(anyhow::Error::msg)?;
+    }
     let guest = Guest {
         command: arguments.command.clone(),
         third_party: arguments.third_party,
@@ -229,6 +235,9 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
         high_bandwidth: !arguments.no_hb,
         cookies: !arguments.no_cookies,
         profile: arguments.profile,
+        version_type: !arguments.no_versiontype,
+        version: Version::VmWare,
+        slow: 0,
         trailing_nul: arguments.nul,
         timing: Timing {
             ping: arguments.ping.0,

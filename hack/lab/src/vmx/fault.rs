@@ -3,7 +3,15 @@
 //! A fault is armed for a step, optionally of one protocol, says at which occurrences of the step it strikes, and has
 //! one effect. A scenario or the control socket arms it; the grammar is in `scenario/language.txt`.
 
-use super::backdoor::{Protocol, Step, status};
+use std::time::Duration;
+
+use super::{
+    backdoor::{Protocol, Step, status},
+    scenario::lexer,
+};
+
+/// Longest stall of one access.
+const MAX_STALL: Duration = Duration::from_secs(10);
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,10 @@ pub enum Effect {
     LoseAll,
     /// The access faults.
     Segv,
+    /// Payload bytes are not those that the host meant.
+    Corrupt,
+    /// The access takes this long, as on a stunned VM. In milliseconds.
+    Stall(u32),
 }
 
 /// At which occurrences of its step a fault strikes.
@@ -172,6 +184,8 @@ impl Fault {
             "scramble" => Effect::Scramble,
             "lose" => Effect::Lose,
             "lose-all" => Effect::LoseAll,
+            "corrupt" => Effect::Corrupt,
+            "stall" => Effect::Stall(words.one("a time of at most 10s", stall)?),
             _ => Effect::Segv,
         };
         match words.next() {
@@ -189,9 +203,9 @@ impl Fault {
     }
 }
 
-const EFFECTS: [&str; 12] = [
+const EFFECTS: [&str; 14] = [
     "status", "type", "size", "short", "no-hb", "no-reply", "id", "cookies", "scramble", "lose", "lose-all",
-    "sigsegv",
+    "sigsegv", "corrupt", "stall",
 ];
 
 struct Words<'a> {
@@ -229,12 +243,18 @@ fn count(word: &str) -> Option<u32> {
 }
 
 /// Decimal, or hexadecimal after `0x`.
-fn number<T: TryFrom<u64>>(word: &str) -> Option<T> {
+pub(super) fn number<T: TryFrom<u64>>(word: &str) -> Option<T> {
     let value = match word.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok()?,
         None => word.parse().ok()?,
     };
     T::try_from(value).ok()
+}
+
+/// A time in milliseconds, bounded: the whole guest waits.
+fn stall(word: &str) -> Option<u32> {
+    let time = lexer::duration(word).filter(|time| *time <= MAX_STALL)?;
+    u32::try_from(time.as_millis()).ok()
 }
 
 /// A number, or names of flags joined by `|`.

@@ -11,6 +11,7 @@
 //! on a condition variable that every recorded event signals.
 
 mod dialogue;
+mod flood;
 mod operations;
 mod shared;
 mod steps;
@@ -32,6 +33,7 @@ use super::{
     violation::Violation,
 };
 
+pub use flood::vix_request;
 pub use operations::{Checkpoint, HostError};
 pub use shared::{HostDevice, SharedHost};
 
@@ -39,8 +41,12 @@ pub use shared::{HostDevice, SharedHost};
 const PROTOCOL_VERSION: u32 = 6;
 /// ECX of GETVERSION: ESXi.
 const PRODUCT_ESX: u32 = 2;
+/// ECX of GETVERSION: Workstation, and Fusion with it.
+const PRODUCT_WORKSTATION: u32 = 4;
 /// Virtual hardware of vSphere 8.0 U2.
 const HARDWARE_VERSION: u32 = 21;
+/// Virtual hardware of vSphere 7.0.
+const HARDWARE_VERSION_7: u32 = 17;
 /// EAX after a command that the host does not know.
 const UNKNOWN: u32 = u32::MAX;
 /// Frequency of the APIC bus that VMware presents, in Hz.
@@ -49,6 +55,17 @@ const BUS_HZ: u32 = 66_000_000;
 const MAX_TIME_LAG: u32 = 1_000_000;
 /// Violations of one kind that are written out; the rest is counted.
 const MAX_VIOLATIONS: u64 = 64;
+
+/// What GETVERSION answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What a VMware host answers.
+    VmWare,
+    /// EAX and EBX.
+    Answer((u32, u32)),
+    /// Nothing: the instruction faults, as off VMware.
+    Faults,
+}
 
 /// What kind of host this is.
 #[derive(Clone, Debug)]
@@ -59,6 +76,12 @@ pub struct Config {
     pub cookies: bool,
     /// How old it is.
     pub profile: Profile,
+    /// Knows `tools.set.versiontype`.
+    pub version_type: bool,
+    /// What GETVERSION answers.
+    pub version: Version,
+    /// What each access costs beyond the host's work, in milliseconds.
+    pub slow: u32,
     /// Ends its requests with a NUL.
     pub trailing_nul: bool,
     /// When it asks.
@@ -73,6 +96,9 @@ impl Default for Config {
             high_bandwidth: true,
             cookies: true,
             profile: Profile::Esxi,
+            version_type: true,
+            version: Version::VmWare,
+            slow: 0,
             trailing_nul: false,
             timing: Timing::default(),
             tsc_hz: 2_000_000_000,
@@ -128,6 +154,11 @@ pub struct Host {
     /// The VM was resumed and the guest has not reported that `OS_Resume` is over.
     resuming: bool,
     changed: bool,
+    /// The view that `revert` goes back to.
+    remembered: Option<Rpci>,
+    flood: flood::Flood,
+    /// What the access under way has to wait beyond the host's work, in milliseconds.
+    stall: u32,
 }
 
 impl Host {
@@ -149,6 +180,9 @@ impl Host {
             powered_on: false,
             resuming: false,
             changed: false,
+            remembered: None,
+            flood: flood::Flood::default(),
+            stall: 0,
         }
     }
 
@@ -208,6 +242,7 @@ impl Host {
             self.violate(now, pid, None, &Violation::Port { instruction, port });
             return Outcome::Fault;
         }
+        self.stall = self.config.slow;
         self.check_high_halves(now, pid, access, instruction, registers);
         match access {
             Access::Low => {
@@ -267,12 +302,23 @@ impl Host {
         match number {
             command::MESSAGE => return self.message(now, pid, registers),
             command::GETVERSION => {
-                registers.rax = PROTOCOL_VERSION.into();
-                registers.rbx = MAGIC.into();
-                registers.rcx = PRODUCT_ESX.into();
+                let (eax, ebx) = match self.config.version {
+                    Version::VmWare => (PROTOCOL_VERSION, MAGIC),
+                    Version::Answer((eax, ebx)) => (eax, ebx),
+                    Version::Faults => return Outcome::Fault,
+                };
+                registers.rax = eax.into();
+                registers.rbx = ebx.into();
+                registers.rcx = match self.config.profile {
+                    Profile::Fusion => PRODUCT_WORKSTATION.into(),
+                    _ => PRODUCT_ESX.into(),
+                };
             }
             command::GETHWVERSION => {
-                registers.rax = HARDWARE_VERSION.into();
+                registers.rax = match self.config.profile {
+                    Profile::Esxi7 => HARDWARE_VERSION_7.into(),
+                    _ => HARDWARE_VERSION.into(),
+                };
                 registers.rbx = MAGIC.into();
             }
             command::GETTIME => {
@@ -308,6 +354,7 @@ impl Host {
 
     /// What time alone brings: routine requests and time-outs.
     fn tick(&mut self, now: Duration) {
+        self.pour(now);
         let mut due = Vec::new();
         let mut late = Vec::new();
         for console in &mut self.consoles {

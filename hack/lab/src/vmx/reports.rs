@@ -26,7 +26,7 @@ pub struct Fact<T> {
 }
 
 /// All reported values; absent is "never reported".
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are called what vSphere calls them")]
 pub struct Reports {
     pub host_name: Option<Fact<String>>,

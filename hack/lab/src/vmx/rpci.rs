@@ -23,6 +23,10 @@ pub enum Profile {
     /// A current ESXi.
     #[default]
     Esxi,
+    /// ESXi 7.0, which differs in its virtual hardware only.
+    Esxi7,
+    /// Fusion or Workstation, which call themselves another product.
+    Fusion,
     /// A host from before tools types, JSON disk reports and detailed OS reports; it answers `0 Unknown command`.
     Legacy,
 }
@@ -65,7 +69,7 @@ pub struct Handled {
 }
 
 /// What guests told and asked by RPCI.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rpci {
     /// Guest variables.
     pub variables: Variables,
@@ -97,6 +101,24 @@ impl Rpci {
     pub fn set_override(&mut self, prefix: &[u8], what: Option<Override>) {
         self.overrides.retain(|(known, _)| known != prefix);
         self.overrides.extend(what.map(|what| (prefix.to_vec(), what)));
+    }
+
+    /// The host's process starts again: what the guest told it is gone, what the VM's configuration holds is not.
+    pub fn forget(&mut self) {
+        *self = Self {
+            variables: std::mem::take(&mut self.variables),
+            machine_id: self.machine_id.take(),
+            overrides: std::mem::take(&mut self.overrides),
+            ..Self::default()
+        };
+    }
+
+    /// The VM is reverted: the host's view is again the one of `earlier`. What a scenario overrides stays overridden.
+    pub fn revert(&mut self, earlier: &Self) {
+        *self = Self {
+            overrides: std::mem::take(&mut self.overrides),
+            ..earlier.clone()
+        };
     }
 
     /// Carries out a request.
@@ -146,7 +168,7 @@ impl Rpci {
             .collect();
         let result = match name {
             b"SetGuestInfo" => return self.set_guest_info(request, profile, now),
-            b"SetGuestDiskInfo" if profile == Profile::Esxi => return self.set_disks(arguments, now),
+            b"SetGuestDiskInfo" if profile != Profile::Legacy => return self.set_disks(arguments, now),
             b"info-set" => self
                 .variables
                 .guest_set(text)
@@ -154,11 +176,11 @@ impl Rpci {
                 .map_err(|error| error.to_string()),
             b"info-get" => return self.info_get(&readable(text)),
             b"log" => self.log(text),
-            b"guest.log.state" if profile == Profile::Esxi => Ok("info".to_owned()),
-            b"guest.log.text" if profile == Profile::Esxi => self.log(text),
+            b"guest.log.state" if profile != Profile::Legacy => Ok("info".to_owned()),
+            b"guest.log.text" if profile != Profile::Legacy => self.log(text),
             b"machine.id.get" => self.machine_id.clone().ok_or("No machine id".to_owned()),
             b"tools.set.version" => self.set_version(&words, false),
-            b"tools.set.versiontype" if profile == Profile::Esxi => self.set_version(&words, true),
+            b"tools.set.versiontype" if profile != Profile::Legacy => self.set_version(&words, true),
             b"tools.os.statechange.status" => self.state_change(&words, now),
             b"update.tools.health" => self.health(&words),
             b"vmbackup.eventSet" => {

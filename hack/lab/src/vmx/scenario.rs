@@ -108,9 +108,31 @@ impl Scenario {
         })
     }
 
-    /// Plays the scenario. The first failure ends it; its text names file and line.
+    /// Carries out what stands before `power-on`, for a guest that is not started yet.
+    ///
+    /// # Errors
+    /// When a line there is more than a change of the host.
+    pub fn prepare(&self, host: &SharedHost) -> Result<(), String> {
+        for line in self.lines.get(..self.start()).unwrap_or_default() {
+            if !matches!(line.command, Command::PowerOn) {
+                session::prepare(host, &line.command)
+                    .map_err(|error| format!("{}:{}: {}\n    {error}", self.file, line.number, line.text))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of the first line that is played while the guest runs.
+    fn start(&self) -> usize {
+        self.lines
+            .iter()
+            .position(|line| matches!(line.command, Command::PowerOn))
+            .map_or(0, |at| at + 1)
+    }
+
+    /// Plays the scenario from `power-on` on. The first failure ends it; its text names file and line.
     pub fn play(&self, host: &SharedHost, session: &mut Session) -> Result<(), String> {
-        for line in &self.lines {
+        for line in self.lines.iter().skip(self.start()) {
             host.with(|host, now| {
                 let event = Event {
                     text: Some(line.text.clone()),

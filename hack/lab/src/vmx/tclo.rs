@@ -9,7 +9,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{backdoor::Step, violation::Violation};
+use super::{backdoor::Step, host::vix_request, violation::Violation};
 
 /// What a host sends after registration, as recorded from hosts: the options of a default VM.
 const OPTIONS: [&str; 15] = [
@@ -29,6 +29,9 @@ const OPTIONS: [&str; 15] = [
     "Set_Option toolScripts.beforePowerOff 1",
     "Set_Option enableAppInfo 1",
 ];
+
+/// The VIX operation that asks for the tools' state.
+const GET_TOOLS_STATE: u32 = 62;
 
 /// Name of the application that is the tools daemon.
 pub const TOOLBOX: &str = "toolbox";
@@ -67,6 +70,8 @@ pub enum Origin {
     Broadcast,
     /// A scenario or the control socket.
     Script,
+    /// A flood of hostile requests.
+    Flood,
 }
 
 impl Origin {
@@ -78,6 +83,7 @@ impl Origin {
             Self::Ping => "ping",
             Self::Broadcast => "broadcast",
             Self::Script => "script",
+            Self::Flood => "flood",
         }
     }
 }
@@ -243,6 +249,11 @@ impl Console {
         self.next_broadcast = timing.broadcast.map(|pause| now + pause);
     }
 
+    /// Whether nothing is under way nor waiting.
+    pub fn is_idle(&self) -> bool {
+        self.current.is_none() && self.queue.is_empty()
+    }
+
     /// Whether this is the tools daemon.
     pub fn is_toolbox(&self) -> bool {
         self.application.as_deref() == Some(TOOLBOX)
@@ -313,25 +324,9 @@ impl Console {
 pub fn startup(power_on: bool) -> Vec<Vec<u8>> {
     let mut requests = vec![b"Capabilities_Register".to_vec()];
     requests.extend(OPTIONS.iter().map(|option| option.as_bytes().to_vec()));
-    requests.push(tools_state());
+    requests.push(vix_request(GET_TOOLS_STATE, 0));
     if power_on {
         requests.push(b"OS_PowerOn".to_vec());
     }
     requests
-}
-
-/// The question for the tools' state: a VIX request frame of 51 bytes, opcode 62, no body, no credentials.
-fn tools_state() -> Vec<u8> {
-    let mut request = b"Vix_1_Relayed_Command \"1\"\0".to_vec();
-    request.extend_from_slice(&0xD00D_0001_u32.to_le_bytes()); // magic
-    request.extend_from_slice(&5_u16.to_le_bytes()); // version
-    request.extend_from_slice(&51_u32.to_le_bytes()); // total length
-    request.extend_from_slice(&51_u32.to_le_bytes()); // header length
-    request.extend_from_slice(&[0; 4 + 4]); // body, credentials
-    request.push(0x0d); // a request that carries its own identity
-    request.extend_from_slice(&62_u32.to_le_bytes()); // opcode
-    request.extend_from_slice(&[0; 4]); // request flags
-    request.extend_from_slice(&u32::MAX.to_le_bytes()); // time-out: none
-    request.extend_from_slice(&[0; 8 + 4 + 4]); // cookie, client handle, credential type
-    request
 }

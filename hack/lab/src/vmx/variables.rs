@@ -21,7 +21,7 @@ pub enum VariableError {
 }
 
 /// The variables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Variables {
     values: BTreeMap<String, Vec<u8>>,
 }

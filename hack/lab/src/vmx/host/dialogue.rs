@@ -7,6 +7,7 @@ use crate::vmx::{
     backdoor::Protocol,
     fault::Effect,
     message::Outgoing,
+    rpci::Handled,
     tclo::{self, Origin, Request, Sent, TOOLBOX},
     transcript::{Event, Kind, readable},
     violation::Violation,
@@ -43,7 +44,14 @@ impl Host {
     fn requested(&mut self, call: &Call<'_>, bytes: Vec<u8>, via: &'static str, silent: bool) {
         self.counters.rpci += 1;
         let changes = self.rpci.state_changes.len();
-        let handled = self.rpci.handle(&bytes, self.config.profile, call.now);
+        let handled = if !self.config.version_type && bytes.starts_with(b"tools.set.versiontype") {
+            Handled {
+                reply: Some(b"0 Unknown command".to_vec()),
+                ..Handled::default()
+            }
+        } else {
+            self.rpci.handle(&bytes, self.config.profile, call.now)
+        };
         let event = Event {
             channel: Some(call.id),
             pid: Some(call.pid),

@@ -15,6 +15,9 @@ pub enum HostError {
     /// There is nobody to ask.
     #[error("no TCLO channel is open")]
     NoChannel,
+    /// No view to go back to.
+    #[error("remember host comes first")]
+    NothingRemembered,
 }
 
 /// How the VM's execution was interrupted.
@@ -59,6 +62,38 @@ impl Host {
     pub fn resume(&mut self, now: Duration) -> usize {
         self.resuming = true;
         self.checkpoint(now, Checkpoint::Soft)
+    }
+
+    /// The view that [`Self::revert`] goes back to is the one of now.
+    pub fn remember(&mut self) {
+        self.remembered = Some(self.rpci.clone());
+    }
+
+    /// The VM goes back to the snapshot: the host's view is the remembered one, no channel survives.
+    pub fn revert(&mut self, now: Duration) -> Result<usize, HostError> {
+        let earlier = self.remembered.clone().ok_or(HostError::NothingRemembered)?;
+        self.rpci.revert(&earlier);
+        Ok(self.checkpoint(now, Checkpoint::Hard))
+    }
+
+    /// The host's process starts again: it knows the VM's variables and nothing that the guest told.
+    pub fn restart(&mut self, now: Duration) -> usize {
+        self.rpci.forget();
+        self.checkpoint(now, Checkpoint::Hard)
+    }
+
+    /// Every channel gets other cookies; tells how many have some.
+    pub fn change_cookies(&mut self) -> usize {
+        // Who cannot reach its channel is registered no more.
+        for console in &mut self.consoles {
+            console.application = None;
+        }
+        self.channels.change_cookies()
+    }
+
+    /// Other programs of the guest use this many channels.
+    pub fn occupy(&mut self, channels: usize) {
+        self.channels.foreign = channels;
     }
 
     /// Closes all channels of a protocol, or all, and tells how many.

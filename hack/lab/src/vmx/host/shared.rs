@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -110,7 +111,14 @@ impl Device for HostDevice {
         registers: &mut Registers,
         memory: &dyn GuestMemory,
     ) -> Outcome {
-        self.host
-            .with(|host, now| host.access(now, pid, access, registers, memory))
+        let (outcome, stall) = self.host.with(|host, now| {
+            let outcome = host.access(now, pid, access, registers, memory);
+            (outcome, std::mem::take(&mut host.stall))
+        });
+        // Without the mutex: only the guest waits.
+        if stall > 0 {
+            thread::sleep(Duration::from_millis(stall.into()));
+        }
+        outcome
     }
 }

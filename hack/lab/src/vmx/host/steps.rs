@@ -233,6 +233,11 @@ impl Host {
         channel: Option<u16>,
     ) -> Vec<Effect> {
         let effects = self.faults.strike(step, protocol);
+        for effect in &effects {
+            if let Effect::Stall(milliseconds) = effect {
+                self.stall += milliseconds;
+            }
+        }
         if !effects.is_empty() {
             let event = Event {
                 pid: Some(pid),
@@ -300,6 +305,7 @@ impl Host {
                 for effect in &effects {
                     match effect {
                         Effect::Kind(kind) => answer.kind = *kind,
+                        Effect::Corrupt => answer.data = !answer.data,
                         Effect::Status(status) => answer.status = *status,
                         _ => {}
                     }
@@ -381,7 +387,13 @@ impl Host {
                     Effect::Short(length) => bytes.get(..*length),
                     _ => None,
                 });
-                call.copy(|memory| memory.write(call.address, short.unwrap_or(bytes)))?;
+                let bytes = short.unwrap_or(bytes);
+                if effects.contains(&Effect::Corrupt) {
+                    let corrupt: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+                    call.copy(|memory| memory.write(call.address, &corrupt))?;
+                } else {
+                    call.copy(|memory| memory.write(call.address, bytes))?;
+                }
                 channel.received_high()
             }
             Step::RecvStatus => channel.recv_status(call.argument)?,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
 use super::{
@@ -10,11 +11,14 @@ use super::{
 };
 use crate::vmx::{
     backdoor::Protocol,
-    fault::{Fault, FaultError},
-    host::Checkpoint,
-    rpci::Override,
+    fault::{Fault, FaultError, number},
+    host::{Checkpoint, vix_request},
+    rpci::{Override, Profile},
     violation::Violation,
 };
+
+/// The slowest access that a scenario may ask for.
+const MAX_SLOW: Duration = Duration::from_secs(1);
 
 /// A line, understood.
 #[derive(Clone, Debug)]
@@ -25,8 +29,22 @@ pub enum Command {
     Wait(Duration),
     /// Expectations look at what follows.
     Remember,
+    /// What stood before holds when the guest starts.
+    PowerOn,
     /// A request of the host.
     Send(Vec<u8>),
+    /// A request of the host, and the time until its reply.
+    Ask(Vec<u8>),
+    /// This many hostile requests.
+    Flood(u64),
+    /// The host's view is remembered.
+    RememberHost,
+    /// The VM goes back to the remembered point.
+    Revert,
+    /// The host's process starts again.
+    Restart,
+    /// All channels get other cookies.
+    ChangeCookies,
     /// Registration again.
     Reset,
     /// The VM is interrupted.
@@ -87,6 +105,16 @@ pub enum Setting {
     HighBandwidth(bool),
     /// OPEN understands the cookie flag.
     Cookies(bool),
+    /// `tools.set.versiontype` is known.
+    VersionType(bool),
+    /// What kind of host.
+    Profile(Profile),
+    /// EAX and EBX of GETVERSION; the access faults where there are none.
+    Version(Option<(u32, u32)>),
+    /// Channels that other programs of the guest use.
+    ForeignChannels(usize),
+    /// What each access costs, in milliseconds.
+    Slow(u32),
 }
 
 /// Why a line is no command.
@@ -136,8 +164,18 @@ impl Command {
             }
             "wait" => Self::Wait(reader.duration()?),
             "measure" => Self::Measure(reader.duration()?),
+            "remember" if reader.keyword("host") => Self::RememberHost,
             "remember" => Self::Remember,
-            "send" => Self::Send(reader.bytes("a request in quotes")?),
+            "revert" => Self::Revert,
+            "restart" => Self::Restart,
+            "power-on" => Self::PowerOn,
+            "change" => {
+                reader.one("cookies", |word| (word == "cookies").then_some(()))?;
+                Self::ChangeCookies
+            }
+            "flood" => Self::Flood(reader.one("a number of requests", |word| word.parse().ok())?),
+            "ask" => Self::Ask(reader.request()?),
+            "send" => Self::Send(reader.request()?),
             "reset" => Self::Reset,
             "resume" => Self::Resume,
             "vmotion" if reader.keyword("hard") => Self::Checkpoint(Checkpoint::Hard),
@@ -183,6 +221,21 @@ impl Command {
         reader.end()?;
         Ok(Some(command))
     }
+}
+
+/// Pairs of hexadecimal digits, with or without spaces between them.
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<char> = text
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| {
+            let (high, low) = (pair.first()?.to_digit(16)?, pair.get(1)?.to_digit(16)?);
+            u8::try_from(high << 4 | low).ok()
+        })
+        .collect()
 }
 
 /// Reads words from the left.
@@ -305,6 +358,25 @@ impl<'a> Reader<'a> {
             .map_or(Ok(()), |word| Err(CommandError::Extra(word.text())))
     }
 
+    /// A request in quotes, `hex "..."`, or `vix`, the number of an operation, and the size of its body.
+    fn request(&mut self) -> Result<Vec<u8>, CommandError> {
+        if self.keyword("vix") {
+            let opcode = self.one("the number of a VIX operation", |word| word.parse().ok())?;
+            let body = if self.keyword("body") {
+                self.one("a number of bytes below 4096", |word| {
+                    word.parse().ok().filter(|bytes| *bytes < 4096)
+                })?
+            } else {
+                0
+            };
+            return Ok(vix_request(opcode, body));
+        }
+        if self.keyword("hex") {
+            return self.one("bytes in hexadecimal", hexadecimal);
+        }
+        self.bytes("a request in quotes")
+    }
+
     fn set(&mut self) -> Result<Command, CommandError> {
         let switch = |word: &str| match word {
             "on" => Some(true),
@@ -328,6 +400,26 @@ impl<'a> Reader<'a> {
             "nul" => Setting::TrailingNul(self.one("on or off", switch)?),
             "hb" => Setting::HighBandwidth(self.one("on or off", switch)?),
             "cookies" => Setting::Cookies(self.one("on or off", switch)?),
+            "versiontype" => Setting::VersionType(self.one("on or off", switch)?),
+            "profile" => Setting::Profile(self.one("esxi, esxi7, fusion or legacy", |word| {
+                Profile::from_str(word, false).ok()
+            })?),
+            "version" if self.keyword("sigsegv") => Setting::Version(None),
+            "version" => Setting::Version(Some((
+                self.one("EAX of GETVERSION, or sigsegv", number)?,
+                self.one("EBX of GETVERSION", number)?,
+            ))),
+            "foreign-channels" => {
+                Setting::ForeignChannels(self.one("a number of channels", |word| word.parse().ok())?)
+            }
+            "slow" => Setting::Slow(self.one("a time of at most 1s, or off", |word| {
+                match word {
+                    "off" => Some(0),
+                    word => lexer::duration(word)
+                        .filter(|time| *time <= MAX_SLOW)
+                        .and_then(|time| u32::try_from(time.as_millis()).ok()),
+                }
+            })?),
             _ => {
                 return Err(CommandError::Word {
                     word: what,

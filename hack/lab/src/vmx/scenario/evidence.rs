@@ -58,6 +58,8 @@ impl What {
             Self::Violation(kind) => event(&|event| {
                 event.kind == Kind::Violation && (kind == "any" || event.origin == Some(kind.as_str()))
             }),
+            Self::Fault(part) => event(&|event| event.kind == Kind::Fault && text(event, part)),
+            Self::FloodOver => state(host.flood_left() == 0),
             Self::Exec(part) => event(&|event| event.kind == Kind::Exec && text(event, part)),
             Self::Guard(part) => event(&|event| event.kind == Kind::Guard && text(event, part)),
             Self::Exit(exit) => state(host.exit == Some(*exit)),
@@ -113,6 +115,7 @@ impl What {
             Self::Registered | Self::Tools(_) => Some(format!("tools are {}", host.tools_status().name())),
             Self::Heartbeat(_) => Some(format!("heartbeat is {}", host.heartbeat(now).name())),
             Self::Exit(_) => Some(format!("exit: {:?}", host.exit)),
+            Self::FloodOver => Some(format!("{} requests are left", host.flood_left())),
             Self::HostName(_) => Some(
                 reports
                     .host_name
@@ -163,6 +166,7 @@ impl What {
                 Kind::Violation,
             ],
             Self::Exec(_) => &[Kind::Exec],
+            Self::Fault(_) => &[Kind::Fault, Kind::Violation],
             Self::Guard(_) => &[Kind::Guard],
             Self::Violation(_) => &[Kind::Violation],
             _ => &[Kind::Rpci, Kind::Violation],

@@ -35,6 +35,10 @@ pub enum What {
     Timeout,
     /// A violation of a kind, or any.
     Violation(String),
+    /// A fault struck whose description contains the text.
+    Fault(String),
+    /// The flood is over.
+    FloodOver,
     /// A program whose command line contains the text.
     Exec(String),
     /// An interception whose description contains the text.
@@ -184,6 +188,8 @@ fn what(reader: &mut Reader<'_>) -> Result<What, CommandError> {
         "close" => What::Channel(Kind::Close, protocol(reader)?),
         "timeout" => What::Timeout,
         "violation" => What::Violation(reader.violation()?),
+        "fault" => What::Fault(reader.text("a text")?),
+        "flood-over" => What::FloodOver,
         "exec" => What::Exec(reader.text("a text")?),
         "guard" => What::Guard(reader.text("a text")?),
         "exit" if reader.keyword("signal") => What::Exit(Exit::Signal(reader.signal()?)),

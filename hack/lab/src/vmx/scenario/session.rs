@@ -17,7 +17,7 @@ use super::{
     expectation::{Anchor, Expectation, What, When},
 };
 use crate::vmx::{
-    host::{Host, HostError, SharedHost},
+    host::{Host, HostError, SharedHost, Version},
     machine::Machine,
     summary::{Baseline, Summary},
     tclo::Timing,
@@ -81,7 +81,9 @@ impl Session {
             Command::Note => {}
             Command::Wait(time) => self.pause(*time),
             Command::Measure(time) => return self.measure(*time),
-            Command::Expect(expectation) => return self.expect(expectation).map(|()| Value::Null),
+            Command::Expect(expectation) => return self.expect(expectation),
+            Command::Ask(request) => return self.ask(request),
+            Command::PowerOn => return Err(Failure::new("the guest runs")),
             Command::Count { prefix, comparison } => {
                 let sequence = self.since.sequence;
                 let count = self.host.with(|host, _| {
@@ -199,7 +201,31 @@ impl Session {
         Ok(value)
     }
 
-    fn expect(&self, expectation: &Expectation) -> Result<(), Failure> {
+    /// A request, and how long its reply took from being queued and from being fetched.
+    fn ask(&mut self, request: &[u8]) -> Result<Value, Failure> {
+        self.remember();
+        let (id, asked) = self.host.with(|host, now| (host.send(now, request), now));
+        let id = id.map_err(|error| Failure::new(error.to_string()))?;
+        self.since.request = Some(id);
+        let mut seen = self.since.sequence;
+        let replied = self.host.wait(asked + PATIENCE, |host, _| {
+            let reply = host
+                .transcript()
+                .since(seen)
+                .find(|event| event.kind == Kind::TcloReply && event.id == Some(id))
+                .cloned();
+            seen = host.transcript().next();
+            reply
+        });
+        let reply = replied.ok_or_else(|| Failure::new("no reply"))?;
+        Ok(json!({
+            "reply": reply.readable(),
+            "after_ms": milliseconds(reply.at.saturating_sub(asked)),
+            "latency_ms": reply.latency.map(milliseconds),
+        }))
+    }
+
+    fn expect(&self, expectation: &Expectation) -> Result<Value, Failure> {
         if let What::Figure(name, comparison) = &expectation.what {
             let measured = self
                 .measured
@@ -211,7 +237,7 @@ impl Session {
             if comparison.holds(figure) == expectation.negated {
                 return Err(Failure::new(format!("{name} is {figure}")));
             }
-            return Ok(());
+            return Ok(Value::Null);
         }
         let what = &expectation.what;
         let mut since = Since {
@@ -227,7 +253,7 @@ impl Session {
                     (what.seen(host, now, &since).is_some() == expectation.negated)
                         .then(|| self.failure(what, host, now, &since))
                 });
-                broken.map_or(Ok(()), Err)
+                broken.map_or(Ok(Value::Null), Err)
             }
             When::Now => self.become_true(expectation, self.host.now(), &since, None),
             When::Within(time, None) => self.become_true(expectation, self.host.now() + time, &since, None),
@@ -253,14 +279,14 @@ impl Session {
         deadline: Duration,
         since: &Since,
         anchor: Option<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Value, Failure> {
         let what = &expectation.what;
         // Whoever waits for the end of the guest must not be told that it ended.
         let ends = !matches!(what, What::Exit(_) | What::Violation(_));
         let outcome = self.host.wait(deadline, |host, now| {
             let seen = what.seen(host, now, since);
             if expectation.negated {
-                return seen.is_none().then_some(Ok(()));
+                return seen.is_none().then_some(Ok(Value::Null));
             }
             match (seen, anchor, host.exit) {
                 // A bound from an anchor is a bound on the wire's time, not on this thread's.
@@ -268,7 +294,10 @@ impl Session {
                     message: format!("it took {:.3} ms", milliseconds(at.saturating_sub(anchor))),
                     seen: what.instead(host, now, since),
                 })),
-                (Some(_), ..) => Some(Ok(())),
+                // From the last thing that happened.
+                (Some(at), ..) => Some(Ok(
+                    json!({ "after_ms": milliseconds(at.saturating_sub(self.since.time)) }),
+                )),
                 (None, _, Some(exit)) if ends => Some(Err(Failure {
                     message: format!("the guest ended: {exit:?}"),
                     seen: Vec::new(),
@@ -322,6 +351,30 @@ fn ask_node(path: &Path, line: &str) -> io::Result<Value> {
     Ok(serde_json::from_str(&answer)?)
 }
 
+/// Carries out what is to hold before the guest starts.
+///
+/// # Errors
+/// When it takes a guest that runs.
+pub fn prepare(host: &SharedHost, command: &Command) -> Result<(), String> {
+    match command {
+        Command::Setting(_)
+        | Command::Variable(..)
+        | Command::MachineId(_)
+        | Command::Fault(_)
+        | Command::ClearFaults
+        | Command::Override(..) => host
+            .with(|host, now| act(host, now, command))
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Command::Allow(kind) => {
+            host.with(|host, _| host.allowed.insert(kind.clone()));
+            Ok(())
+        }
+        Command::Note => Ok(()),
+        _ => Err("before power-on there is no guest to do this with".to_owned()),
+    }
+}
+
 /// Carries out what happens to the host; the second value is the number of the request it made.
 fn act(host: &mut Host, now: Duration, command: &Command) -> Result<(Value, Option<u64>), HostError> {
     let mut request = None;
@@ -336,6 +389,17 @@ fn act(host: &mut Host, now: Duration, command: &Command) -> Result<(Value, Opti
             request = Some(id);
             json!({ "id": id })
         }
+        Command::Flood(requests) => {
+            host.flood(*requests);
+            Value::Null
+        }
+        Command::RememberHost => {
+            host.remember();
+            Value::Null
+        }
+        Command::Revert => json!({ "in_flight": host.revert(now)? }),
+        Command::Restart => json!({ "in_flight": host.restart(now) }),
+        Command::ChangeCookies => json!({ "changed": host.change_cookies() }),
         Command::Checkpoint(checkpoint) => json!({ "in_flight": host.checkpoint(now, *checkpoint) }),
         Command::Resume => json!({ "in_flight": host.resume(now) }),
         Command::Close(protocol) => json!({ "closed": host.close_channels(now, *protocol) }),
@@ -378,5 +442,10 @@ fn set(host: &mut Host, now: Duration, setting: Setting) {
         Setting::TrailingNul(on) => host.config.trailing_nul = on,
         Setting::HighBandwidth(on) => host.config.high_bandwidth = on,
         Setting::Cookies(on) => host.config.cookies = on,
+        Setting::VersionType(on) => host.config.version_type = on,
+        Setting::Profile(profile) => host.config.profile = profile,
+        Setting::Version(answer) => host.config.version = answer.map_or(Version::Faults, Version::Answer),
+        Setting::ForeignChannels(channels) => host.occupy(channels),
+        Setting::Slow(milliseconds) => host.config.slow = milliseconds,
     }
 }

@@ -19,6 +19,27 @@ fn every_documented_form_is_understood() {
         note "a # in quotes is no comment"   # this one is
         send "OS_Halt"
         send "Vix_1_Relayed_Command \"1\"\0\x01\xff"
+        send hex "56 69 78"
+        send vix 62
+        send vix 185 body 24
+        ask "ping"
+        flood 1000000
+        remember host
+        revert
+        restart
+        change cookies
+        power-on
+        set profile fusion
+        set versiontype off
+        set version 6 0x564D5868
+        set version sigsegv
+        set foreign-channels 126
+        set slow 5ms
+        set slow off
+        fault hbin corrupt
+        fault recvsize tclo stall 2s
+        expect fault "recvsize" within 1s
+        expect flood-over within 1s
         reset
         vmotion
         vmotion hard
