@@ -1,14 +1,16 @@
 //! Whether this is a VMware guest whose backdoor we may use (guest-rpc.md 1.9).
 //!
 //! ```text
-//!  CPUID: hypervisor bit, "VMwareVMware" ── no ──> NotVMware      (unless the rule is skipped by a setting)
+//!  x86-64: CPUID, hypervisor bit and "VMwareVMware" ── no ──> NotVMware   (unless the rule is skipped by a setting)
+//!  64-bit Arm, which has no CPUID: DMI vendor "VMware…"
 //!        | yes
 //!  GETVERSION in a child process ── fault, no answer, wrong version ──> Refused
 //!        | version 6
 //!     VMware(Presence)
 //! ```
 //!
-//! Both steps together exclude QEMU's emulated port, which answers the version like VMware does.
+//! Both steps together exclude QEMU's emulated port, which answers the version like VMware does. What the firmware says
+//! only decides whether the instruction is tried.
 
 #![forbid(unsafe_code)]
 
@@ -30,26 +32,8 @@ const PROTOCOL_VERSION: u32 = 6;
 /// EAX when no device answers the port.
 const NO_DEVICE: u32 = 0xFFFF_FFFF;
 
-/// CPUID leaf 0x40000000 on VMware.
-const SIGNATURE: &[u8; 12] = b"VMwareVMware";
-
 /// Most of a DMI string that is worth a log line, bytes.
 const FIRMWARE_MAX: u64 = 128;
-
-/// What CPUID says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cpu {
-    /// The processor has no such instruction.
-    #[cfg_attr(
-        all(target_arch = "x86_64", not(test)),
-        expect(dead_code, reason = "for other architectures")
-    )]
-    Unsupported,
-    /// No hypervisor, or a hidden one.
-    NoHypervisor,
-    /// A hypervisor with this signature.
-    Hypervisor([u8; 12]),
-}
 
 /// What became of the version probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +55,7 @@ pub enum Detection {
     VMware(Presence),
     /// Another hypervisor, or none.
     NotVMware(Absence),
-    /// VMware by CPUID, but the backdoor does not serve us.
+    /// VMware by its own word, but the backdoor does not serve us.
     Refused(Refusal),
 }
 
@@ -141,7 +125,13 @@ pub enum Absence {
     /// CPUID names another hypervisor.
     #[error("CPUID names the hypervisor {0:?}")]
     Hypervisor(String),
-    /// CPUID was not asked, and the port does not answer as VMware's does.
+    /// The firmware names another vendor.
+    #[error("the firmware names the vendor {0:?}")]
+    Vendor(String),
+    /// The firmware names no vendor, or `/sys` is not there.
+    #[error("the firmware names no vendor")]
+    NoVendor,
+    /// The machine was not asked, and the port does not answer as VMware's does.
     #[error("the backdoor does not answer: {0}")]
     Backdoor(Refusal),
 }
@@ -171,24 +161,22 @@ pub enum Refusal {
 
 /// Finds out whether the backdoor can be used. Takes milliseconds, at most some 3 s, and never ends the process.
 ///
-/// `skip_detection` skips the CPUID rule, for guests that hide their hypervisor; the probe is always made.
+/// `skip_detection` skips the rule of CPUID or vendor, for guests that hide their hypervisor; the probe is always made.
 pub fn detect(skip_detection: bool) -> Detection {
-    decide(machine::cpu(), skip_detection, machine::probe)
+    decide(machine::identity(), skip_detection, machine::probe)
 }
 
-fn decide(cpu: Cpu, skip_detection: bool, probe: impl FnOnce() -> Answer) -> Detection {
-    let named = matches!(&cpu, Cpu::Hypervisor(signature) if signature == SIGNATURE);
-    let absence = match cpu {
-        Cpu::Unsupported => Some(Absence::Architecture),
-        _ if named || skip_detection => None,
-        Cpu::NoHypervisor => Some(Absence::NoHypervisor),
-        Cpu::Hypervisor(signature) => {
-            let text = String::from_utf8_lossy(&signature);
-            Some(Absence::Hypervisor(text.trim_end_matches('\0').to_owned()))
-        }
-    };
-    if let Some(absence) = absence {
-        return Detection::NotVMware(absence);
+/// `identity` is what the machine says of itself, before anything is touched.
+pub(super) fn decide(
+    identity: Result<(), Absence>,
+    skip_detection: bool,
+    probe: impl FnOnce() -> Answer,
+) -> Detection {
+    let named = identity.is_ok();
+    match identity {
+        Ok(()) => {}
+        Err(absence) if skip_detection && absence != Absence::Architecture => {}
+        Err(absence) => return Detection::NotVMware(absence),
     }
     match judge(probe()) {
         Ok(presence) => Detection::VMware(presence),
@@ -239,21 +227,27 @@ fn judge(answer: Answer) -> Result<Presence, Refusal> {
 /// What the firmware calls this machine (DMI vendor and product), where `/sys` is readable. Evidence for a log line, never
 /// for a decision: vendors and versions vary.
 pub fn firmware() -> Option<String> {
-    let read = |name: &str| {
-        let mut text = String::new();
-        let file = File::open(format!("/sys/class/dmi/id/{name}")).ok()?;
-        file.take(FIRMWARE_MAX).read_to_string(&mut text).ok()?;
-        Some(text.trim().to_owned())
-    };
-    Some(format!("{} {}", read("sys_vendor")?, read("product_name")?))
+    let (vendor, product) = (firmware_string("sys_vendor")?, firmware_string("product_name")?);
+    Some(format!("{vendor} {product}"))
+}
+
+/// One string of DMI, without the spaces around it.
+pub(super) fn firmware_string(name: &str) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(format!("/sys/class/dmi/id/{name}")).ok()?;
+    file.take(FIRMWARE_MAX).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KVM: Cpu = Cpu::Hypervisor(*b"KVMKVMKVM\0\0\0");
-    const VMWARE: Cpu = Cpu::Hypervisor(*SIGNATURE);
+    const VMWARE: Result<(), Absence> = Ok(());
+
+    fn kvm() -> Result<(), Absence> {
+        Err(Absence::Hypervisor("KVMKVMKVM".into()))
+    }
 
     fn answer(eax: u32, ebx: u32, ecx: u32) -> Answer {
         Answer::Registers(Registers {
@@ -303,25 +297,30 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_never_touched_where_cpuid_says_no() {
-        for cpu in [KVM, Cpu::NoHypervisor] {
+    fn the_port_is_never_touched_where_the_machine_says_no() {
+        for absence in [
+            Absence::Hypervisor("KVMKVMKVM".into()),
+            Absence::NoHypervisor,
+            Absence::Vendor("QEMU".into()),
+            Absence::NoVendor,
+        ] {
             let mut probed = false;
-            let detection = decide(cpu, false, || {
+            let detection = decide(Err(absence.clone()), false, || {
                 probed = true;
                 answer(6, MAGIC, 2)
             });
-            assert!(matches!(detection, Detection::NotVMware(_)), "{detection:?}");
+            assert_eq!(detection, Detection::NotVMware(absence));
             assert!(!probed);
         }
     }
 
     #[test]
-    fn skipping_skips_the_cpuid_rule_and_not_the_probe() {
-        let found = decide(Cpu::NoHypervisor, true, || answer(6, MAGIC, 4));
+    fn skipping_skips_the_rule_and_not_the_probe() {
+        let found = decide(Err(Absence::NoHypervisor), true, || answer(6, MAGIC, 4));
         assert!(matches!(found, Detection::VMware(presence) if presence.product() == Product::Workstation));
         let fault = || Answer::Fault("SIGSEGV");
         assert_eq!(
-            decide(KVM, true, fault),
+            decide(kvm(), true, fault),
             Detection::NotVMware(Absence::Backdoor(Refusal::Fault("SIGSEGV")))
         );
         assert_eq!(
@@ -329,27 +328,32 @@ mod tests {
             Detection::Refused(Refusal::Fault("SIGSEGV"))
         );
         assert_eq!(
-            decide(Cpu::Unsupported, true, fault),
+            decide(Err(Absence::Architecture), true, fault),
             Detection::NotVMware(Absence::Architecture)
         );
     }
 
     #[test]
     fn detection_survives_on_this_machine() {
-        let by_cpuid = |found: &Detection| {
-            matches!(
-                found,
-                Detection::NotVMware(Absence::NoHypervisor | Absence::Hypervisor(_) | Absence::Architecture)
-            )
-        };
-        let named = matches!(machine::cpu(), Cpu::Hypervisor(signature) if &signature == SIGNATURE);
-        assert_eq!(by_cpuid(&detect(false)), !named);
+        let untouched = |found: &Detection| matches!(found, Detection::NotVMware(absence) if !matches!(absence, Absence::Backdoor(_)));
+        let identity = machine::identity();
+        assert_eq!(untouched(&detect(false)), identity.is_err());
         // The instruction was executed, and whatever it did to the child, this process is alive.
         let probed = detect(true);
         assert_eq!(
-            by_cpuid(&probed),
-            machine::cpu() == Cpu::Unsupported,
+            untouched(&probed),
+            identity == Err(Absence::Architecture),
             "{probed:?}"
         );
+    }
+
+    #[test]
+    fn a_firmware_string_is_short_and_trimmed() {
+        for name in ["sys_vendor", "product_name", "no such file"] {
+            if let Some(text) = firmware_string(name) {
+                assert!(text.len() <= 128 && text.trim() == text, "{text:?}");
+                assert_ne!(name, "no such file");
+            }
+        }
     }
 }

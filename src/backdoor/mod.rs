@@ -1,34 +1,41 @@
 //! The VMware backdoor: register exchanges with the hypervisor on two magic I/O ports (backdoor_def.h).
 //!
 //! ```text
-//!  detect ── CPUID says VMware? ──> probe (a child process that may die) ──> Presence
-//!                                                                               |
-//!                 message::Channel ──Hypercall──> Port (x86-64 instructions) <──┘
+//!  detect ── VMware by its own word? ──> probe (a child process that may die) ──> Presence
+//!                                                                                    |
+//!                message::Channel ──Hypercall──> Port ──> x86_64 or aarch64 <────────┘
 //! ```
 //!
 //! This folder holds the only `unsafe` code of the product. The port needs no privilege: on VMware the monitor takes the
 //! fault that an unprivileged `IN` raises and emulates the access; everywhere else the same instruction raises SIGSEGV.
-//! So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect`].
+//! 64-bit Arm has no ports: there an instruction that a program may not execute stands for them, with the same registers
+//! under other names. So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect`].
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "there is no machine to ask")
 )]
 mod detect;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod port;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod probe;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use self::detect::{Absence, Detection, Presence, Product, Refusal, detect, firmware};
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub use self::port::Port;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use self::unsupported::Port;
-#[cfg(target_arch = "x86_64")]
-pub use self::x86_64::Port;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+use self::aarch64 as machine;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use self::unsupported as machine;
 #[cfg(target_arch = "x86_64")]
 use self::x86_64 as machine;

@@ -1,6 +1,6 @@
 //! The version probe, which must never kill the process.
 //!
-//! Off VMware, and on some VMware guests (SEV-ES), the instruction raises SIGSEGV. It runs in a forked child whose death
+//! Off VMware, and on some VMware guests (SEV-ES), the instruction raises SIGSEGV, or SIGILL on 64-bit Arm. It runs in a forked child whose death
 //! is the answer. The other way, a SIGSEGV handler that steps over the instruction, changes a process-wide disposition
 //! while other threads run, has to share it with the stack guard of the standard library, and cannot have a deadline; a
 //! child can be killed. The child only makes async-signal-safe calls (signal, setrlimit, write, _exit) and allocates
@@ -35,7 +35,7 @@ use nix::{
 use super::{
     Registers,
     detect::{Answer, version_request},
-    x86_64::exchange,
+    machine::exchange,
 };
 
 /// How long the child may take. One exchange takes microseconds; under a tracer on a busy machine, milliseconds.
@@ -59,7 +59,7 @@ pub fn probe() -> Answer {
 }
 
 /// Runs `question` in a child. It must be async-signal-safe.
-fn ask(question: impl FnOnce() -> Registers) -> Answer {
+pub(super) fn ask(question: impl FnOnce() -> Registers) -> Answer {
     let (receiver, sender) = match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
         Ok(ends) => ends,
         Err(error) => return Answer::Impossible(format!("pipe2: {error}")),

@@ -4,10 +4,7 @@
 
 use std::marker::PhantomData;
 
-use super::{
-    Hypercall, InRegisters, OutRegisters, Presence, Registers,
-    detect::{Answer, Cpu},
-};
+use super::{Absence, Hypercall, InRegisters, OutRegisters, Presence, Registers, detect::Answer};
 
 /// The port that does not answer: every exchange looks like a refusal.
 pub struct Port {
@@ -36,8 +33,8 @@ impl Hypercall for Port {
     }
 }
 
-pub(super) fn cpu() -> Cpu {
-    Cpu::Unsupported
+pub(super) fn identity() -> Result<(), Absence> {
+    Err(Absence::Architecture)
 }
 
 pub(super) fn probe() -> Answer {
