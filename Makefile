@@ -1,6 +1,6 @@
 # Thin targets: CI calls the same commands.
 
-.PHONY: help fmt lint test demo proto release arm64 ci
+.PHONY: help fmt lint test demo proto release fuzz-smoke arm64 ci
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ proto: ## Regenerate src/pb and hack/lab/src/pb from proto/
 
 release: ## The static release binary
 	cargo run --release -p lab -- build
+
+fuzz-smoke: ## Every fuzz target for a minute
+	hack/fuzz 60
 
 arm64: ## Build and test for 64-bit Arm in emulation (installs Debian's cross tools when run as root)
 	hack/arm64
