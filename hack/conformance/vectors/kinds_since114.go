@@ -1,0 +1,16 @@
+//go:build since1.14
+
+package vectors
+
+import (
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/snapshot"
+)
+
+func newKinds() []Kind {
+	return []Kind{
+		kind(runtime.BootIDType, &runtime.BootID{}, always(snapshot.ReadBootID)),
+		kind(runtime.ImageFactorySchematicType, &runtime.ImageFactorySchematic{}, always(snapshot.ReadSchematic)),
+	}
+}
