@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -22,8 +23,8 @@ type check struct {
 	run  func(*inspection) error
 }
 
-// checks are all of them.
-var checks = []check{
+// checks are all of them that this release can be asked for.
+var checks = append([]check{
 	{"an empty node", func(i *inspection) error { return i.agrees("empty") }},
 	{"a running node", checkRunning},
 	{"additions, changes, removals", checkChanges},
@@ -35,8 +36,17 @@ var checks = []check{
 	{"refused at first", checkRefusedFirst},
 	{"a type that is not served", checkUnsupported},
 	{"a node that is gone", checkOutage},
-	{"an unknown process", checkUnknownProcess},
-	{"a process recorded late", checkRecordedLate},
+}, peerChecks()...)
+
+func peerChecks() []check {
+	if !node.ChecksPeer {
+		return nil
+	}
+
+	return []check{
+		{"an unknown process", checkUnknownProcess},
+		{"a process recorded late", checkRecordedLate},
+	}
 }
 
 func checkRunning(i *inspection) error {
@@ -335,14 +345,17 @@ func checkOutage(i *inspection) error {
 	return i.knowsNothing("gone")
 }
 
-// checkUnknownProcess lets machined have started another process than the subject.
+// checkUnknownProcess lets machined have started another process than the subject. Without root the subject shares the
+// mount namespace of every other process, so that it would be known by that; then no process is known.
 func checkUnknownProcess(i *inspection) error {
-	if !node.ChecksPeer {
-		return nil
-	}
-
 	if err := i.put(running()...); err != nil {
 		return err
+	}
+
+	if os.Geteuid() == 0 {
+		if err := i.Admit(i.ctx, service, os.Getpid()); err != nil {
+			return err
+		}
 	}
 
 	return i.knowsNothing("an unknown process")
@@ -383,10 +396,6 @@ func (i *inspection) knowsNothing(moment string) error {
 
 // checkRecordedLate lets the subject call before machined has recorded its process, as a service that starts fast does.
 func checkRecordedLate(i *inspection) error {
-	if !node.ChecksPeer {
-		return nil
-	}
-
 	if err := i.put(running()...); err != nil {
 		return err
 	}

@@ -153,8 +153,11 @@ func inspect(t *testing.T, s subject, check func(*inspection) error) []string {
 	return i.findings
 }
 
+// find notes what is wrong, each thing once.
 func (i *inspection) find(format string, arguments ...any) {
-	i.findings = append(i.findings, fmt.Sprintf(format, arguments...))
+	if finding := fmt.Sprintf(format, arguments...); !slices.Contains(i.findings, finding) {
+		i.findings = append(i.findings, finding)
+	}
 }
 
 func (i *inspection) put(resources ...resource.Resource) error {

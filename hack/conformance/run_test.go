@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
+	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"google.golang.org/grpc/codes"
 
 	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/node"
@@ -210,6 +212,15 @@ func (i *inspection) follow(l *laboratory) error {
 	if err := l.lines(
 		`expect `+nic+` address 10.5.0.88/24 within 20s`,
 		`expect no `+nic+` address 2001:db8::5/64 within 5s`,
+	); err != nil {
+		return err
+	}
+
+	if err := i.overrun(l, eth0); err != nil {
+		return err
+	}
+
+	if err := l.lines(
 		`send "OS_Halt"`,
 		`expect reply "OK " within 5s`,
 		`expect rpci "tools.os.statechange.status 1" within 10s`,
@@ -235,6 +246,39 @@ func (i *inspection) follow(l *laboratory) error {
 	}
 
 	return nil
+}
+
+// overrun changes an address faster than a watch can tell, until Talos's state service gives up on the watch: it says so
+// once and then nothing more, on a stream that stays open.
+func (i *inspection) overrun(l *laboratory, link *network.LinkStatus) error {
+	const rounds, changes = 20, 5000
+
+	flapping := address(link, "10.5.0.99/24")
+
+	for round := range rounds {
+		for change := range uint32(changes) {
+			flapping.TypedSpec().Flags = nethelpers.AddressFlags(permanent | change<<16)
+
+			if err := i.put(flapping); err != nil {
+				return err
+			}
+		}
+
+		last := fmt.Sprintf("10.5.1.%d/24", round)
+		if err := i.put(address(link, last)); err != nil {
+			return err
+		}
+
+		if err := l.do(`expect nic ` + adapterMAC + ` address ` + last + ` within 20s`); err != nil {
+			return err
+		}
+
+		if slices.ContainsFunc(i.Calls.All(), func(c node.Call) bool { return c.Overruns > 0 }) {
+			return nil
+		}
+	}
+
+	return fmt.Errorf("%d changes in a row overran no watch", rounds*changes)
 }
 
 func (l *laboratory) lines(lines ...string) error {

@@ -26,6 +26,8 @@ type Call struct {
 	Request any
 	// Resources are the ids of the resources that a watch delivered.
 	Resources []string
+	// Overruns counts the ERRORED events of a watch: what it was to tell came faster than it could.
+	Overruns int
 	// Ended says that Code is the status that went back.
 	Ended bool
 	// Code is codes.OK until the call has ended.
@@ -185,6 +187,10 @@ func (s *recordedStream) SendMsg(message any) error {
 	if response, ok := message.(*v1alpha1.WatchResponse); ok {
 		s.recorder.update(func() {
 			for _, event := range response.GetEvent() {
+				if event.GetEventType() == v1alpha1.EventType_ERRORED {
+					s.call.Overruns++
+				}
+
 				if id := event.GetResource().GetMetadata().GetId(); id != "" {
 					s.call.Resources = append(s.call.Resources, id)
 				}
