@@ -21,7 +21,7 @@ const VARIABLE: &str = "TALOS_SPEC_VECTORS";
 /// The format that is understood.
 const FORMAT: u64 = 1;
 
-/// Types that have vectors and that nothing decodes yet.
+/// Types whose readings are not compared yet.
 const NOT_DECODED: [&str; 14] = [
     "AddressSpecs.net.talos.dev",
     "BootIDs.runtime.talos.dev",
@@ -53,6 +53,8 @@ fn decoded(resource_type: &str, spec: &[u8]) -> Option<Outcome<Value>> {
         ResourceType::Resolver => json(decode::resolver(spec)),
         ResourceType::Machine => json(decode::machine(spec)),
         ResourceType::Security => json(decode::security(spec)),
+        // Listed in NOT_DECODED: the vectors hold no reading of these in the decoder's form.
+        _ => return None,
     })
 }
 
