@@ -4,8 +4,9 @@ mod serve;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context;
-use nix::sys::prctl;
+use anyhow::{Context, bail};
+use caps::{CapSet, CapsHashSet};
+use nix::{sys::prctl, unistd::geteuid};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -39,6 +40,14 @@ pub fn run(origin: Origin) -> anyhow::Result<ExitCode> {
     // Before the first thread: all of them inherit it.
     let stop = StopSignals::block().context("cannot receive signals")?;
     if origin == Origin::Supervised {
+        let capable = [CapSet::Effective, CapSet::Permitted].map(|set| caps::read(None, set));
+        if geteuid().is_root()
+            || !capable
+                .iter()
+                .all(|set| set.as_ref().is_ok_and(CapsHashSet::is_empty))
+        {
+            bail!("the daemon's role is the supervisor's to give: start the program without it");
+        }
         // Talos's dashboard is uid 50 too and must not read this process's memory. A process that was never root stays
         // dumpable, as its user's debugger expects.
         prctl::set_dumpable(false).context("cannot become undumpable")?;

@@ -23,7 +23,8 @@ Options:
   -h, --help          Show this
   -V, --version       Show the version
 
-Settings are environment variables that begin with VMTOOLSD_, or one YAML file: see docs in README.md.
+Settings are environment variables that begin with VMTOOLSD_, or the YAML file /etc/talos-vmtoolsd/config.yaml;
+none is needed, and README.md lists them.
 ";
 
 /// What the program is asked to do.

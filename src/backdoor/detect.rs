@@ -181,6 +181,8 @@ pub(super) fn decide(
     match judge(probe()) {
         Ok(presence) => Detection::VMware(presence),
         Err(refusal) if named => Detection::Refused(refusal),
+        // Nothing was learnt: the machine may be overloaded, and another look is worth it.
+        Err(refusal @ (Refusal::Timeout(_) | Refusal::Impossible(_))) => Detection::Refused(refusal),
         Err(refusal) => Detection::NotVMware(Absence::Backdoor(refusal)),
     }
 }

@@ -6,7 +6,7 @@
 //!                message::Channel ──Hypercall──> Port ──> x86_64 or aarch64 <────────┘
 //! ```
 //!
-//! This folder holds the only `unsafe` code of the product. The port needs no privilege: on VMware the monitor takes the
+//! This folder holds `unsafe`. The port needs no privilege: on VMware the monitor takes the
 //! fault that an unprivileged `IN` raises and emulates the access; everywhere else the same instruction raises SIGSEGV.
 //! 64-bit Arm has no ports: there an instruction that a program may not execute stands for them, with the same registers
 //! under other names. So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect`].

@@ -39,10 +39,10 @@ pub(super) unsafe fn exchange(registers: Registers) -> Registers {
     // exactly the registers that are declared as outputs, and RBX is swapped back.
     unsafe {
         asm!(
-            "xchg rbx, {rbx}",
+            "xchg rbx, r8",
             "in eax, dx",
-            "xchg rbx, {rbx}",
-            rbx = inout(reg) rbx,
+            "xchg rbx, r8",
+            inout("r8") rbx,
             inout("rax") rax,
             inout("rcx") rcx,
             inout("rdx") rdx,
@@ -74,11 +74,11 @@ pub(super) unsafe fn write(registers: OutRegisters, payload: &[u8]) -> u32 {
         asm!(
             "push rbx",
             "push rbp",
-            "mov rbx, {ebx}",
-            "mov rbp, {ebp}",
+            "mov rbx, r8",
+            "mov rbp, r9",
             "cld",
             "rep outsb",
-            "mov {ebx}, rbx",
+            "mov r8, rbx",
             "pop rbp",
             "pop rbx",
             ebx = inout(reg) ebx,
@@ -107,11 +107,11 @@ pub(super) unsafe fn read(registers: InRegisters, buffer: &mut [u8]) -> u32 {
         asm!(
             "push rbx",
             "push rbp",
-            "mov rbx, {ebx}",
-            "mov rbp, {ebp}",
+            "mov rbx, r8",
+            "mov rbp, r9",
             "cld",
             "rep insb",
-            "mov {ebx}, rbx",
+            "mov r8, rbx",
             "pop rbp",
             "pop rbx",
             ebx = inout(reg) ebx,

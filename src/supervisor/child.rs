@@ -56,7 +56,8 @@ fn become_daemon(supervisor: Pid) -> Refusal {
 fn drop_and_exec(supervisor: Pid) -> Result<std::convert::Infallible, Refusal> {
     let at = |step| move |errno| Refusal { step, errno };
 
-    // A bounding set cannot be emptied without CAP_SETPCAP; without any other capability it means nothing then.
+    // The bounding set cannot be emptied without CAP_SETPCAP. It is what a program could gain, and none can: there are no
+    // new privileges. The ambient set is empty wherever the inheritable one is, and old kernels have none.
     let _ = caps::clear(None, CapSet::Bounding);
     let _ = caps::clear(None, CapSet::Ambient);
     setgroups(&[]).map_err(at("setgroups"))?;

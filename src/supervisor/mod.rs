@@ -105,11 +105,11 @@ impl Watch {
             {
                 Ok(Some(Signal::SIGCHLD)) => self.reap(),
                 Ok(Some(_)) => self.pass_stop_on(),
-                Ok(None) if self.ended.is_none() => {
-                    notice::daemon_killed(GRACE);
+                Ok(None) if self.ended.is_none() && self.stop.is_some_and(|at| Instant::now() >= at) => {
                     // It may have ended in this moment; the reaping tells.
                     let _ = kill(self.daemon, Signal::SIGKILL);
-                    self.stop = None;
+                    notice::daemon_killed(GRACE);
+                    self.stop = Some(Instant::now() + GRACE);
                 }
                 Ok(None) => {}
                 Err(errno) => {

@@ -1,8 +1,12 @@
 //! The few lines that the supervisor itself says, written without allocation and without a thread.
 
-use std::{fmt, io, io::Write, time::Duration};
+use std::{fmt, io, io::Write, os::fd::AsFd, time::Duration};
 
-use nix::{errno::Errno, sys::wait::WaitStatus};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::wait::WaitStatus,
+};
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 256;
@@ -47,7 +51,11 @@ fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(rest, "{line}");
     let left = rest.len();
     let length = buffer.len().saturating_sub(left);
-    if let Some(line) = buffer.get(..length) {
-        let _ = nix::unistd::write(io::stdout(), line);
+    let stdout = io::stdout();
+    // A reader that has stalled must not keep PID 1 from ending. A pipe that says it can be written takes 4 KiB at once.
+    let mut output = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+    let writable = poll(&mut output, PollTimeout::ZERO).is_ok_and(|ready| ready == 1);
+    if let (true, Some(line)) = (writable, buffer.get(..length)) {
+        let _ = nix::unistd::write(&stdout, line);
     }
 }

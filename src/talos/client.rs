@@ -22,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::BodyExt as _;
+use hyper::{Request, Response, Uri, header::HeaderValue};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{Code, Status, Streaming, body::Body, transport::Channel, transport::Endpoint};

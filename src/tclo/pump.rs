@@ -135,9 +135,15 @@ impl<H: Hypercall> Pump<H> {
         if let Err(error) = self.open() {
             return self.lose(&error, now);
         }
+        // The host waits for an answer that is owed; our own requests can be many, and slow.
+        let owed = self.reply.is_some();
+        if owed && let Err(error) = self.poll(now) {
+            return self.lose(&error, now);
+        }
         let more_calls = self.serve_calls(now);
         self.finish_registration(now);
-        if (self.reply.is_some() || self.pace.wait(now).is_zero())
+        if !owed
+            && self.pace.wait(now).is_zero()
             && let Err(error) = self.poll(now)
         {
             return self.lose(&error, now);
