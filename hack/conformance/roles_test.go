@@ -230,7 +230,7 @@ func TestUnknownProcess(t *testing.T) {
 		return
 	}
 
-	if status.Code(err) != codes.PermissionDenied || waited < 4*time.Second || waited > 9*time.Second {
+	if status.Code(err) != codes.PermissionDenied || waited < 4*time.Second {
 		t.Errorf("%v after %s, want a refusal after 5 s", err, waited)
 	}
 }
