@@ -3,7 +3,7 @@
 .PHONY: help fmt lint test demo proto release fuzz-smoke arm64 ci
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 fmt: ## Format the code
 	cargo fmt --all
