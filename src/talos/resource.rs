@@ -205,7 +205,7 @@ impl ResourceType {
     }
 
     /// What is kept depends on which links are selected.
-    pub(super) const fn follows_selection(self) -> bool {
+    pub const fn follows_selection(self) -> bool {
         matches!(self.extent(), Extent::OfLinks(_))
     }
 

@@ -419,3 +419,82 @@ proptest! {
         prop_assert_eq!(status.address, Prefix::new(octets.into(), length).unwrap());
     }
 }
+
+#[test]
+fn who_asked_for_an_address_stands_in_the_id() {
+    let spec = spec::AddressSpec {
+        address: Some(common::NetIpPrefix {
+            ip: vec![10, 5, 0, 40],
+            prefix_length: 32,
+        }),
+        link_name: "eth0".into(),
+    }
+    .encode_to_vec();
+    let origin = |id: &str| address_spec(id, &spec).unwrap().origin;
+    assert_eq!(origin("dhcp4/eth0/eth0/10.5.0.40/32"), Origin::Dhcp4);
+    assert_eq!(origin("dhcp6/eth0/eth0/10.5.0.40/32"), Origin::Dhcp6);
+    assert_eq!(origin("vip/eth0/eth0/10.5.0.40/32"), Origin::Vip);
+    assert_eq!(origin("configuration/eth0/10.5.0.40/32"), Origin::Configuration);
+    assert_eq!(origin("platform/eth0/10.5.0.40/32"), Origin::Platform);
+    assert_eq!(origin("cmdline/eth0/10.5.0.40/32"), Origin::Cmdline);
+    assert_eq!(origin("default/lo/10.5.0.40/32"), Origin::Default);
+    assert_eq!(origin("dhcp9/eth0/10.5.0.40/32"), Origin::Other);
+    assert_eq!(
+        address_spec("vip/eth0/x", &[]),
+        Err(DecodeError::Missing { field: "address" })
+    );
+}
+
+#[test]
+fn a_mount_is_the_same_in_both_forms() {
+    let new = spec::MountStatus {
+        spec: Some(spec::MountRequest {
+            volume_id: "EPHEMERAL".into(),
+        }),
+        target: "/var".into(),
+        source: "/dev/sda6".into(),
+        filesystem: 1,
+        ..spec::MountStatus::default()
+    };
+    let old = spec::RuntimeMountStatus {
+        source: "/dev/sda6".into(),
+        target: "/var".into(),
+        filesystem_type: "xfs".into(),
+        ..spec::RuntimeMountStatus::default()
+    };
+    assert_eq!(
+        mount(&new.encode_to_vec()).unwrap(),
+        runtime_mount("EPHEMERAL", &old.encode_to_vec()).unwrap()
+    );
+    let detached = spec::MountStatus {
+        detached: true,
+        ..new
+    };
+    assert_eq!(mount(&detached.encode_to_vec()).unwrap().target, "");
+}
+
+#[test]
+fn what_says_nothing_is_an_error_and_an_unknown_number_is_none() {
+    assert_eq!(nodename(&[]), Err(DecodeError::Missing { field: "nodename" }));
+    assert_eq!(boot_id(&[]), Err(DecodeError::Missing { field: "boot_id" }));
+    assert_eq!(
+        schematic(&[]),
+        Err(DecodeError::Missing {
+            field: "schematic_id"
+        })
+    );
+    // machine_type 77, filesystem 99: a later Talos.
+    assert_eq!(machine_type(&[0x08, 77]).unwrap().0, 77);
+    assert_eq!(volume(&[0x50, 99]).unwrap().filesystem_name(), None);
+    // Zero values up to 1.11 stand on the wire: phase 0, location "", size 0.
+    assert_eq!(volume(&[0x08, 0, 0x12, 0, 0x48, 0]), volume(&[]));
+    assert!(disk(&[0xff; 7]).is_err());
+}
+
+#[test]
+fn labels_of_a_kubernetes_node_are_skipped() {
+    // 1 nodename "n", 2 ready, 4 a label { "a": "b" }.
+    let bytes = [0x0a, 1, b'n', 0x10, 1, 0x22, 6, 0x0a, 1, b'a', 0x12, 1, b'b'];
+    let node = node_status(&bytes).unwrap();
+    assert!(node.ready && !node.unschedulable);
+}
