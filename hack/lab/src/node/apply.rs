@@ -13,6 +13,7 @@ use super::{
     Inner,
     calls::{Call, code_name},
     command::{Command, Expected, ParseError, ResourceChange, Switch},
+    crowd,
     faults::Welcome,
     listener::Order,
     network::{edit, node_addresses},
@@ -64,6 +65,22 @@ impl Inner {
                 change(&self.store, command)?;
                 node_addresses::update(&self.store)?;
                 Ok(json!({}))
+            }
+            Command::Crowd { links, addresses } => {
+                crowd::add(&self.store, links, addresses)?;
+                node_addresses::update(&self.store)?;
+                Ok(json!({}))
+            }
+            Command::Churn(change) => {
+                self.churn.set(change);
+                Ok(json!({}))
+            }
+            Command::PeerCheck(on) => {
+                self.peers.set(on);
+                Ok(json!({}))
+            }
+            Command::ServicePid(service, pid) => {
+                Ok(json!({ "changed": self.peers.register(&service, pid)? }))
             }
             Command::SetFilesystem(stat) => {
                 self.filesystems.set(stat);

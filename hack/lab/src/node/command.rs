@@ -33,6 +33,10 @@ Commands:
   resource remove|teardown [NAMESPACE/]TYPE ID
   filesystem set SOURCE TARGET SIZE AVAILABLE
   filesystem remove TARGET               what the call Mounts tells, in bytes
+  crowd N links N addresses              pod links (veth) with link-local addresses
+  churn RATE[/s] [for TIME]              so many of their addresses come and go a second (1 hour); churn off ends it
+  peer-check [on|off]                    Talos 1.13 and later: only registered extension services may call
+  service-pid PID [SERVICE]              registers a process as that service (ext-talos-vmtoolsd)
   overrun [NAMESPACE/]TYPE               every watch of the type gets ERRORED and is silent
   stall [TIME|on|off]                    holds every reply and stream
   hang-new [on|off]                      accepts and never answers
@@ -78,6 +82,19 @@ pub enum Command {
     PutResource(Document),
     /// `resource remove|teardown [NAMESPACE/]TYPE ID`, `overrun [NAMESPACE/]TYPE`
     Resource(ResourceChange, Option<String>, String, String),
+    /// `crowd N links N addresses`
+    Crowd {
+        /// Pod links.
+        links: u32,
+        /// Addresses on them.
+        addresses: u32,
+    },
+    /// `churn RATE[/s] [for TIME]`, `churn off`
+    Churn(Option<(u32, Duration)>),
+    /// `peer-check [on|off]`
+    PeerCheck(bool),
+    /// `service-pid PID [SERVICE]`
+    ServicePid(String, i32),
     /// `filesystem set SOURCE TARGET SIZE AVAILABLE`
     SetFilesystem(MountStat),
     /// `filesystem remove TARGET`

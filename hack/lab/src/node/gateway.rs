@@ -17,6 +17,7 @@ use super::{
     access::{self, Roles},
     calls::{CallLog, Caller},
     faults::{Faults, Pass},
+    peers::Peers,
 };
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -28,6 +29,8 @@ pub struct GatewayLayer {
     pub calls: Arc<CallLog>,
     /// What goes wrong.
     pub faults: Arc<Faults>,
+    /// Who may call at all.
+    pub peers: Arc<Peers>,
 }
 
 impl<S> Layer<S> for GatewayLayer {
@@ -38,6 +41,7 @@ impl<S> Layer<S> for GatewayLayer {
             inner,
             calls: Arc::clone(&self.calls),
             faults: Arc::clone(&self.faults),
+            peers: Arc::clone(&self.peers),
         }
     }
 }
@@ -48,6 +52,7 @@ pub struct Gateway<S> {
     inner: S,
     calls: Arc<CallLog>,
     faults: Arc<Faults>,
+    peers: Arc<Peers>,
 }
 
 impl<S> Service<Request<Body>> for Gateway<S>
@@ -66,7 +71,9 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let roles = Roles::of(request.headers());
         let path = request.uri().path().to_owned();
-        let record = self.calls.begin(&path, caller(&request, &roles));
+        let caller = caller(&request, &roles);
+        let (peers, pid) = (Arc::clone(&self.peers), caller.pid);
+        let record = self.calls.begin(&path, caller);
         let method = path.rsplit('/').next().unwrap_or_default();
         let verdict = match self.faults.refusal(method) {
             Some(refusal) => Err(refusal),
@@ -79,6 +86,8 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            // machined knows the process before it looks at the roles.
+            let verdict = peers.authorize(pid).await.and(verdict);
             let response = match verdict {
                 Ok(()) => inner.call(request).await?,
                 Err(refusal) => refusal.into_http(),

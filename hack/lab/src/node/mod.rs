@@ -19,6 +19,7 @@ pub mod cli;
 pub mod command;
 pub mod control;
 mod cosi;
+mod crowd;
 pub mod faults;
 pub mod filesystems;
 mod gateway;
@@ -26,6 +27,7 @@ mod listener;
 mod machine;
 mod mirror;
 pub mod network;
+mod peers;
 pub mod power;
 pub mod release;
 pub mod schema;
@@ -109,6 +111,8 @@ struct Inner {
     calls: Arc<calls::CallLog>,
     faults: Arc<faults::Faults>,
     filesystems: Arc<filesystems::Filesystems>,
+    peers: Arc<peers::Peers>,
+    churn: crowd::Churn,
     power: Arc<power::Power>,
     orders: listener::Orders,
     listening: watch::Sender<bool>,
@@ -178,11 +182,15 @@ impl Node {
 
         let (orders, obeyed) = mpsc::channel(16);
         let power = power::Power::new(Arc::clone(&store), orders.clone(), tasks.clone(), stop.clone());
+        let peers = Arc::new(peers::Peers::new(Arc::clone(&store)));
+        let churn = crowd::Churn::new(Arc::clone(&store), tasks.clone(), stop.clone());
         let inner = Arc::new(Inner {
             store,
             calls: Arc::default(),
             faults: Arc::default(),
             filesystems: Arc::new(filesystems),
+            peers,
+            churn,
             power: Arc::new(power),
             orders,
             listening: watch::Sender::new(true),
@@ -196,6 +204,7 @@ impl Node {
                 let layer = gateway::GatewayLayer {
                     calls: Arc::clone(&server.calls),
                     faults: Arc::clone(&server.faults),
+                    peers: Arc::clone(&server.peers),
                 };
                 let state = cosi::State {
                     store: Arc::clone(&server.store),

@@ -11,6 +11,7 @@ mod derived;
 mod encoding;
 mod faults;
 mod mirror;
+mod releases;
 mod restarts;
 mod roles;
 mod sockets;

@@ -8,6 +8,7 @@ use talos_vmtoolsd::pb::machine::MountStat;
 use super::{
     super::{
         calls::code_named,
+        crowd,
         listener::DRAIN,
         network::{MAIN_TABLE, Origin, PERMANENT},
         power::GoingDown,
@@ -44,6 +45,19 @@ pub enum ParseError {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time that `expect no call` watches when the line does not say.
 const WATCHFUL: Duration = Duration::from_secs(1);
+
+/// Time that a churn lasts when the line does not say.
+const CHURN: Duration = Duration::from_secs(3600);
+/// The service whose process `service-pid` registers when the line does not say.
+const SERVICE: &str = "ext-talos-vmtoolsd";
+
+fn crowd_size(words: &mut Words<'_>) -> Result<u32, ParseError> {
+    let size: u32 = words.value("number")?;
+    if size > crowd::MOST {
+        return Err(wrong(&size.to_string(), "size of a crowd, at most 100000"));
+    }
+    Ok(size)
+}
 
 fn named(names: Names, word: &str) -> Option<u32> {
     names
@@ -123,6 +137,34 @@ fn command(words: &mut Words<'_>) -> Result<Command, ParseError> {
             "remove" => Command::RemoveFilesystem(words.need("a mount point")?.to_owned()),
             word => return Err(wrong(word, "change of a filesystem: set or remove")),
         },
+        "crowd" => {
+            let links = crowd_size(words)?;
+            keyword(words, "links")?;
+            let addresses = crowd_size(words)?;
+            keyword(words, "addresses")?;
+            Command::Crowd { links, addresses }
+        }
+        "churn" => match words.need("a rate or off")? {
+            "off" => Command::Churn(None),
+            word => {
+                let rate = word
+                    .strip_suffix("/s")
+                    .unwrap_or(word)
+                    .parse()
+                    .map_err(|_| wrong(word, "number of changes a second"))?;
+                let time = match words.next() {
+                    None => CHURN,
+                    Some("for") => words.time()?,
+                    Some(word) => return Err(wrong(word, "word of this command: for")),
+                };
+                Command::Churn(Some((rate, time)))
+            }
+        },
+        "peer-check" => Command::PeerCheck(switch(words)?),
+        "service-pid" => {
+            let pid = words.value("process id")?;
+            Command::ServicePid(words.next().unwrap_or(SERVICE).to_owned(), pid)
+        }
         "overrun" => {
             let (namespace, name) = type_name(words)?;
             Command::Resource(ResourceChange::Overrun, namespace, name, String::new())
