@@ -16,7 +16,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::{
     backdoor::{Port, Presence},
     config::Settings,
-    guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher},
+    guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher, disk},
     logging::Log,
     power,
     supervisor::StopSignals,
@@ -87,13 +87,26 @@ fn start(
     );
 
     let control = Control::default();
-    let publisher = Publisher::new(
+    let client = Arc::new(client);
+    let mut publisher = Publisher::new(
         Arc::clone(&rpci),
         snapshots.clone(),
         &control,
         policy.clone(),
         kernel.clone(),
     );
+    if settings.disks {
+        let (sender, filesystems) = watch::channel(None);
+        publisher = publisher.with_disks(filesystems);
+        let follow = disk::follow(Arc::clone(&client), control.clone(), sender);
+        let shutdown = shutdown.clone();
+        tasks.spawn(
+            async move {
+                shutdown.run_until_cancelled(follow).await;
+            }
+            .instrument(info_span!("disks")),
+        );
+    }
     tasks.spawn(
         publisher
             .run(shutdown.clone())
@@ -101,12 +114,9 @@ fn start(
     );
 
     let resumed = control.clone();
-    let (power, worker) = power::pair(
-        Arc::clone(&rpci),
-        Arc::new(client),
-        RebootMode::Default,
-        move || resumed.forget(),
-    );
+    let (power, worker) = power::pair(Arc::clone(&rpci), client, RebootMode::Default, move || {
+        resumed.forget()
+    });
     tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
 
     let (state, tools_state) = watch::channel(ToolsState::default());

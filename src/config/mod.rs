@@ -63,6 +63,8 @@ pub struct Settings {
     pub statistics: bool,
     /// Whether the state of Talos is told.
     pub talos_state: bool,
+    /// Whether the fill of the node's filesystems is told.
+    pub disks: bool,
 }
 
 impl Settings {
@@ -75,6 +77,7 @@ impl Settings {
             vip: self.vip,
             statistics: self.statistics,
             talos_state: self.talos_state,
+            disks: self.disks,
         }
     }
 }
@@ -93,6 +96,7 @@ impl Default for Settings {
             vip: VipMode::Last,
             statistics: true,
             talos_state: true,
+            disks: true,
         }
     }
 }
@@ -270,6 +274,7 @@ mod tests {
             ("VMTOOLSD_VIP", "hide"),
             ("VMTOOLSD_STATS", "off"),
             ("VMTOOLSD_TALOS_STATE", "off"),
+            ("VMTOOLSD_DISKS", "off"),
             ("VMTOOLSD_USE_MACHINED", "true"),
         ]);
         assert_eq!(mistakes, vec![]);
@@ -287,6 +292,7 @@ mod tests {
                 vip: VipMode::Hide,
                 statistics: false,
                 talos_state: false,
+                disks: false,
             }
         );
     }

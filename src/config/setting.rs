@@ -165,6 +165,12 @@ const TABLE: &[Setting] = &[
         },
     },
     Setting {
+        variable: "VMTOOLSD_DISKS",
+        key: Some("report.disks"),
+        accepted: BOOLEAN,
+        parse: |settings, value| boolean(value).map(|on| settings.disks = on),
+    },
+    Setting {
         variable: "VMTOOLSD_STATS",
         key: Some("report.stats"),
         accepted: BOOLEAN,

@@ -28,6 +28,10 @@ pub enum Key {
     Uptime,
     /// `SetGuestInfo  8`. vSphere: the guest's memory statistics.
     Statistics,
+    /// `SetGuestDiskInfo`. vSphere: `guest.disk`.
+    Disks,
+    /// `SetGuestInfo  3`, only where the former is refused.
+    DisksPacked,
     /// `info-set guestinfo.talos.…`. vSphere: extra configuration of the same name.
     #[serde(untagged)]
     Talos(StateKey),
@@ -45,14 +49,16 @@ impl Key {
             Self::OsName => "os-name",
             Self::Uptime => "uptime",
             Self::Statistics => "statistics",
+            Self::Disks => "disks",
+            Self::DisksPacked => "disks-packed",
             Self::Talos(key) => key.name(),
         }
     }
 
-    /// The request that sets a value of plain text; none for the three that are records.
+    /// The request that sets a value of plain text; none for records.
     pub fn text(self, value: &str) -> Option<Request> {
         match self {
-            Self::NicInfo | Self::OsDetailed | Self::Statistics => None,
+            Self::NicInfo | Self::OsDetailed | Self::Statistics | Self::Disks | Self::DisksPacked => None,
             Self::PrimaryIp => Some(Request::info_set("ip", value)),
             Self::HostName => Some(Request::guest_info_text(1, value)),
             Self::OsNameFull => Some(Request::guest_info_text(5, value)),
@@ -62,12 +68,12 @@ impl Key {
         }
     }
 
-    /// Whether the host has stored the value only if it says nothing: for text under `SetGuestInfo`, any text in the
+    /// Whether the host has stored the value only if it says nothing: for text under `SetGuestInfo` and for disks, any text in the
     /// reply means failure, whatever the status (guestinfo.md 1.3).
     pub const fn silence_means_stored(self) -> bool {
         matches!(
             self,
-            Self::HostName | Self::OsNameFull | Self::OsName | Self::Uptime
+            Self::HostName | Self::OsNameFull | Self::OsName | Self::Uptime | Self::Disks | Self::DisksPacked
         )
     }
 }

@@ -25,6 +25,8 @@ pub struct Ledger {
     pub nic_message: Message,
     /// The host refused the structured OS record and gets the two plain names.
     pub plain_os_names: bool,
+    /// The host refused the JSON form of the disks and gets the packed one.
+    pub packed_disks: bool,
 }
 
 impl Ledger {

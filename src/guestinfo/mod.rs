@@ -14,6 +14,7 @@
 mod address;
 mod carrier;
 mod control;
+pub mod disk;
 mod feature;
 mod key;
 mod ledger;

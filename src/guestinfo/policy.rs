@@ -50,6 +50,8 @@ pub struct Policy {
     pub statistics: bool,
     /// Whether the state of Talos is told.
     pub talos_state: bool,
+    /// Whether the fill of the node's filesystems is told.
+    pub disks: bool,
 }
 
 /// What becomes of addresses that several nodes share.

@@ -24,6 +24,7 @@ use tracing::{debug, field, info, warn};
 
 use super::{
     control::{Control, Wants},
+    disk::{self, Filesystems},
     key::Key,
     ledger::{self, Ledger},
     nic::{Cut, Message, NicInfo},
@@ -79,6 +80,9 @@ pub struct Publisher<R> {
     schedule: Schedule,
     statistics: Statistics,
     budget: Budget,
+    /// None where disks are not told.
+    filesystems: Option<watch::Receiver<Filesystems>>,
+    disks: disk::Told,
     /// No info line about a publication before then.
     log: Instant,
 }
@@ -111,8 +115,16 @@ impl<R: Rpci> Publisher<R> {
             schedule,
             statistics: Statistics::default(),
             budget: Budget::new(now),
+            filesystems: None,
+            disks: disk::Told::default(),
             log: now,
         }
+    }
+
+    /// Tells the fill of the disks too, from what comes by `filesystems`.
+    pub fn with_disks(mut self, filesystems: watch::Receiver<Filesystems>) -> Self {
+        self.filesystems = Some(filesystems);
+        self
     }
 
     /// Runs until `shutdown`. A request under way is abandoned then; the host keeps what it has.
@@ -146,6 +158,7 @@ impl<R: Rpci> Publisher<R> {
             tokio::select! {
                 () = changed(&mut self.wants) => {}
                 () = changed(&mut self.snapshots) => self.schedule.changed(Instant::now()),
+                () = changed_if_any(&mut self.filesystems) => self.schedule.changed(Instant::now()),
                 () = timer => {}
             }
         }
@@ -199,6 +212,7 @@ impl<R: Rpci> Publisher<R> {
         if let Some(names) = &facts.os {
             self.send_os(names, &mut sent).await?;
         }
+        self.send_disks(&snapshot, now, &mut sent).await?;
         if self.schedule.is_uptime_due(now) {
             self.send_uptime().await?;
             self.schedule.uptime_told(now);
@@ -306,6 +320,47 @@ impl<R: Rpci> Publisher<R> {
         }
         self.send_text(Key::OsNameFull, &names.full, sent).await?;
         self.send_text(Key::OsName, &names.short, sent).await
+    }
+
+    /// The disks, in the form the host takes.
+    async fn send_disks(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        sent: &mut Vec<Key>,
+    ) -> Result<(), Stop> {
+        let Some(filesystems) = &self.filesystems else {
+            return Ok(());
+        };
+        let Some(disks) = disk::select(snapshot, &filesystems.borrow()) else {
+            return Ok(());
+        };
+        let disks = self.disks.settle(disks, now);
+        if !self.ledger.packed_disks {
+            let key = Key::Disks;
+            let request = disk::json(&disks);
+            let identity = request.bytes().to_vec();
+            if !self.ledger.wants(key, &identity) {
+                return Ok(());
+            }
+            match self.ask(key, request).await? {
+                Answer::Refused { text } => {
+                    debug!(feature = "guestinfo", text, "the host takes packed disks only");
+                    self.ledger.packed_disks = true;
+                }
+                answer => {
+                    self.conclude(key, identity, answer, sent);
+                    return Ok(());
+                }
+            }
+        }
+        let key = Key::DisksPacked;
+        let identity = disk::packed(&disks);
+        if self.ledger.wants(key, &identity) {
+            let answer = self.ask(key, Request::guest_info_binary(3, &identity)).await?;
+            self.conclude(key, identity, answer, sent);
+        }
+        Ok(())
     }
 
     /// The uptime of this moment, every time.
@@ -492,6 +547,13 @@ impl<R: Rpci> Publisher<R> {
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         future::pending().await
+    }
+}
+
+async fn changed_if_any<T>(receiver: &mut Option<watch::Receiver<T>>) {
+    match receiver {
+        Some(receiver) => changed(receiver).await,
+        None => future::pending().await,
     }
 }
 

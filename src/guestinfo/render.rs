@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::{
+    disk,
     key::Key,
     name::{self, NameError},
     nic::NicInfo,
@@ -163,8 +164,29 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
             }],
         },
     ];
+    entries.push(Entry {
+        key: Key::Disks,
+        value: None,
+        source: "MountStatuses, VolumeStatuses, the Mounts call",
+        why: vec![if policy.disks {
+            mounted(snapshot)
+        } else {
+            "switched off by the settings".to_owned()
+        }],
+    });
     entries.extend(StateKey::ALL.map(|key| talos_state(key, snapshot, policy)));
     entries
+}
+
+/// The mount points that the service looks at once a minute. Their free space is known to it alone.
+fn mounted(snapshot: &Snapshot) -> String {
+    let targets = disk::mount_points(snapshot).unwrap_or_default();
+    if targets.is_empty() {
+        "Talos has told of no filesystem of its own".to_owned()
+    } else {
+        let targets: Vec<&str> = targets.into_keys().collect();
+        format!("sent by the service with the free space of {}", targets.join(" "))
+    }
 }
 
 fn talos_state(key: StateKey, snapshot: &Snapshot, policy: &Policy) -> Entry {

@@ -336,3 +336,70 @@ async fn row_4_a_name_that_comes_late_follows_at_once_and_was_never_a_placeholde
     );
     bench.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn disks_are_told_in_the_form_that_the_host_takes() {
+    use crate::talos::snapshot::{Filesystem, MountStatus};
+
+    let mount = MountStatus {
+        target: "/var".into(),
+        filesystem: "xfs".into(),
+        ..MountStatus::default()
+    };
+    let snapshot = Snapshot {
+        mounts: known(Arc::new([("EPHEMERAL".to_owned(), mount)].into())),
+        ..Snapshot::default()
+    };
+    let answer = |available| {
+        Some(Arc::new(vec![Filesystem {
+            source: "/dev/sda6".into(),
+            target: "/var".into(),
+            size: 40 << 30,
+            available,
+        }]))
+    };
+    for (refuses, expected) in [
+        (false, ["SetGuestDiskInfo {"; 2].as_slice()),
+        (
+            true,
+            &[
+                "SetGuestDiskInfo {",
+                "SetGuestInfo  3 \u{1}",
+                "SetGuestInfo  3 \u{1}",
+            ],
+        ),
+    ] {
+        let host = Arc::new(Host::new());
+        host.answer(move |request| {
+            if refuses && request.starts_with(b"SetGuestDiskInfo") {
+                refused("Unknown command")
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        let (sender, filesystems) = watch::channel(None);
+        let (_snapshots, receiver) = watch::channel(Arc::new(snapshot.clone()));
+        let control = Control::default();
+        let publisher = Publisher::new(host.clone(), receiver, &control, Policy::default(), None);
+        let shutdown = CancellationToken::new();
+        let publish = publisher.with_disks(filesystems).run(shutdown.clone());
+        let drive = async {
+            for available in [20_u64 << 30, (20 << 30) - 1, 19 << 30] {
+                sender.send_replace(answer(available));
+                sleep(Duration::from_secs(1)).await;
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(publish, drive);
+        let seen: Vec<String> = host
+            .take()
+            .iter()
+            .map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned())
+            .filter(|text| text.contains("Disk") || text.starts_with("SetGuestInfo  3 "))
+            .collect();
+        assert_eq!(seen.len(), expected.len(), "{seen:?}");
+        for (seen, expected) in seen.iter().zip(expected) {
+            assert!(seen.starts_with(expected), "{seen}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! How full the node's own filesystems are.
+//!
+//! ```text
+//!  volumes, mounts ──what Talos mounted──┐
+//!  Mounts call ──────size, free space────┴─one per filesystem──> settle ──> JSON, or the packed form
+//! ```
+//!
+//! A node with pods has hundreds of mounts, most of them the same filesystem again. Only what Talos itself mounted is
+//! told, each filesystem once, at its shortest mount point. Free space changes all the time; it is told again when it
+//! has moved enough to be seen.
+
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::{debug, info};
+
+use super::control::Control;
+use crate::{
+    rpci::Request,
+    talos::{Client, Snapshot, snapshot::Filesystem},
+};
+
+/// Filesystems that the host shows, those of open-vm-tools' list that Talos makes (guestinfo.md 4.1).
+const SHOWN: [&str; 4] = ["btrfs", "ext4", "vfat", "xfs"];
+/// Most disks in the packed form, which counts them in one byte.
+const MAX_PACKED: usize = 255;
+/// Room for a mount point in the packed form, in bytes, with its NUL (`PARTITION_NAME_SIZE`).
+const PACKED_NAME: usize = 100;
+/// Most disks in the JSON form. A Talos volume each; with names of full length it stays below a message.
+const MAX_JSON: usize = 64;
+/// A mount point beyond this is left out, in bytes.
+const MAX_NAME: usize = 255;
+/// Free space that has moved by less is not told, in bytes.
+const STEP: u64 = 64 * 1024 * 1024;
+/// Likewise as a part of the size: one hundredth.
+const SHARE: u64 = 100;
+/// After this time it is told however little it has moved.
+const OLDEST: Duration = Duration::from_secs(300);
+/// Pause between two looks at the free space.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Share by which it varies.
+const JITTER: f64 = 0.1;
+
+/// One filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Where it is mounted: `/var`.
+    pub mount_point: String,
+    /// `xfs`, …
+    pub filesystem: String,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that an unprivileged process may still write.
+    pub free: u64,
+}
+
+/// The latest answer of the `Mounts` call; none before the first.
+pub type Filesystems = Option<Arc<Vec<Filesystem>>>;
+
+/// The filesystems that Talos mounted and the host shows, by mount point, with their kinds; none while unknown.
+pub fn mount_points(snapshot: &Snapshot) -> Option<BTreeMap<&str, &str>> {
+    let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut known = false;
+    for mounts in [&snapshot.runtime_mounts, &snapshot.mounts] {
+        let Some(mounts) = mounts.value() else { continue };
+        known = true;
+        for mount in mounts.values().filter(|mount| !mount.target.is_empty()) {
+            kinds.insert(&mount.target, &mount.filesystem);
+        }
+    }
+    if let Some(volumes) = snapshot.volumes.value() {
+        known = true;
+        for volume in volumes.values() {
+            if let Some(name) = volume.filesystem_name()
+                && !volume.target_path.is_empty()
+            {
+                kinds.insert(&volume.target_path, name);
+            }
+        }
+    }
+    kinds.retain(|_, kind| SHOWN.contains(kind));
+    known.then_some(kinds)
+}
+
+/// The disks of the node by mount point; none while either half is unknown.
+pub fn select(snapshot: &Snapshot, filesystems: &Filesystems) -> Option<Vec<Disk>> {
+    let filesystems = filesystems.as_ref()?;
+    let kinds = mount_points(snapshot)?;
+    let mut by_source: BTreeMap<&str, Disk> = BTreeMap::new();
+    for filesystem in filesystems.iter() {
+        let target = filesystem.target.as_str();
+        let Some(kind) = kinds.get(target) else { continue };
+        let printable = target.len() <= MAX_NAME && !target.contains('\0');
+        if filesystem.size == 0 || !printable {
+            continue;
+        }
+        let disk = Disk {
+            mount_point: target.to_owned(),
+            filesystem: (*kind).to_owned(),
+            size: filesystem.size,
+            free: filesystem.available.min(filesystem.size),
+        };
+        let rank = |disk: &Disk| (disk.mount_point.len(), disk.mount_point.clone());
+        let shorter = by_source
+            .get(filesystem.source.as_str())
+            .is_none_or(|other| rank(&disk) < rank(other));
+        if shorter {
+            by_source.insert(&filesystem.source, disk);
+        }
+    }
+    let mut disks: Vec<Disk> = by_source.into_values().collect();
+    disks.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
+    disks.truncate(MAX_JSON);
+    Some(disks)
+}
+
+/// What was told last, and when.
+#[derive(Debug, Default)]
+pub struct Told(Option<(Vec<Disk>, Instant)>);
+
+impl Told {
+    /// What to tell: `disks`, or what was told last where nobody would see the difference.
+    pub fn settle(&mut self, disks: Vec<Disk>, now: Instant) -> Vec<Disk> {
+        if let Some((told, when)) = &self.0
+            && now < *when + OLDEST
+            && told.len() == disks.len()
+            && told.iter().zip(&disks).all(|(told, disk)| looks_like(told, disk))
+        {
+            return told.clone();
+        }
+        self.0 = Some((disks.clone(), now));
+        disks
+    }
+}
+
+fn looks_like(told: &Disk, disk: &Disk) -> bool {
+    let moved = told.free.abs_diff(disk.free);
+    let same = Disk {
+        free: told.free,
+        ..disk.clone()
+    };
+    *told == same && moved < STEP && moved < (disk.size / SHARE).max(1)
+}
+
+/// `SetGuestDiskInfo`: order of keys and numbers as text are a contract (guestinfo.md 4.2).
+pub fn json(disks: &[Disk]) -> Request {
+    let disks: Vec<String> = disks
+        .iter()
+        .map(|disk| {
+            let Disk {
+                mount_point,
+                filesystem,
+                size,
+                free,
+            } = disk;
+            let name = STANDARD.encode(mount_point);
+            format!(r#"{{"name":"{name}","free":"{free}","size":"{size}","fstype":"{filesystem}"}}"#)
+        })
+        .collect();
+    let list = disks.join(",\n");
+    let end = if list.is_empty() { "" } else { "\n" };
+    Request::text(format!(
+        "SetGuestDiskInfo {{\n\"version\":\"1\",\n\"disks\":[\n{list}{end}]}}"
+    ))
+}
+
+/// The packed form for hosts that refuse the other: a count, then free, size and name of each, little-endian.
+pub fn packed(disks: &[Disk]) -> Vec<u8> {
+    let disks = disks.get(..MAX_PACKED).unwrap_or(disks);
+    let mut bytes = vec![u8::try_from(disks.len()).unwrap_or(u8::MAX)];
+    for disk in disks {
+        bytes.extend(disk.free.to_le_bytes());
+        bytes.extend(disk.size.to_le_bytes());
+        let name = disk.mount_point.bytes().take(PACKED_NAME - 1);
+        let padded = name.chain(std::iter::repeat(0)).take(PACKED_NAME);
+        bytes.extend(padded);
+    }
+    bytes
+}
+
+/// Asks Talos for the free space, time and again, as long as somebody wants it. Does not while publishing is
+/// suspended: then filesystems may be frozen.
+pub async fn follow(client: Arc<Client>, control: Control, filesystems: watch::Sender<Filesystems>) {
+    let mut silent = false;
+    let mut wants = control.subscribe();
+    loop {
+        if wants.wait_for(|wants| !wants.suspended).await.is_err() {
+            return;
+        }
+        match client.mounts().await {
+            Ok(list) => {
+                if std::mem::take(&mut silent) {
+                    info!(feature = "guestinfo", "Talos tells the free space again");
+                }
+                filesystems.send_replace(Some(Arc::new(list)));
+            }
+            Err(error) if silent => debug!(feature = "guestinfo", err = %error, "no free space"),
+            Err(error) => {
+                silent = true;
+                info!(feature = "guestinfo", reason = %error, "Talos does not tell the free space");
+            }
+        }
+        if filesystems.is_closed() {
+            return;
+        }
+        sleep(PERIOD.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        guestinfo::nodes::known,
+        talos::snapshot::{MountStatus, VolumeStatus},
+    };
+
+    const GIB: u64 = 1 << 30;
+
+    fn filesystem(source: &str, target: &str, size: u64, available: u64) -> Filesystem {
+        Filesystem {
+            source: source.into(),
+            target: target.into(),
+            size,
+            available,
+        }
+    }
+
+    fn node() -> Snapshot {
+        let mount = |target: &str, filesystem: &str| MountStatus {
+            target: target.into(),
+            filesystem: filesystem.into(),
+            ..MountStatus::default()
+        };
+        let mounts = [
+            ("EPHEMERAL".to_owned(), mount("/var", "xfs")),
+            ("STATE".to_owned(), mount("/system/state", "xfs")),
+            ("log".to_owned(), mount("/var/log", "xfs")),
+            ("nowhere".to_owned(), mount("", "xfs")),
+            ("root".to_owned(), mount("/", "squashfs")),
+        ];
+        let volume = VolumeStatus {
+            filesystem: 3,
+            target_path: "/var/mnt/data".into(),
+            ..VolumeStatus::default()
+        };
+        Snapshot {
+            mounts: known(Arc::new(mounts.into())),
+            volumes: known(Arc::new([("u-data".to_owned(), volume)].into())),
+            ..Snapshot::default()
+        }
+    }
+
+    fn busy() -> Filesystems {
+        let mut list = vec![
+            filesystem("/dev/sda6", "/var/log", 40 * GIB, 20 * GIB),
+            filesystem("/dev/sda6", "/var", 40 * GIB, 20 * GIB),
+            filesystem("/dev/sda5", "/system/state", GIB, GIB / 2),
+            filesystem("/dev/sdb1", "/var/mnt/data", 10 * GIB, 11 * GIB),
+            filesystem("/dev/loop0", "/", GIB, 0),
+            filesystem("tmpfs", "/run", GIB, GIB),
+        ];
+        for pod in 0..500 {
+            let target = format!("/var/lib/kubelet/pods/{pod}/volumes/data");
+            list.push(filesystem("/dev/sdc", &target, GIB, GIB));
+        }
+        Some(Arc::new(list))
+    }
+
+    #[test]
+    fn what_talos_mounted_once_each() {
+        let disks = select(&node(), &busy()).unwrap();
+        let shown: Vec<(&str, &str, u64)> = disks
+            .iter()
+            .map(|disk| {
+                (
+                    disk.mount_point.as_str(),
+                    disk.filesystem.as_str(),
+                    disk.free / GIB,
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("/system/state", "xfs", 0),
+                ("/var", "xfs", 20),
+                ("/var/mnt/data", "ext4", 10),
+            ],
+            "no pod's, and no more free than there is"
+        );
+        assert_eq!(select(&node(), &None), None);
+        assert_eq!(select(&Snapshot::default(), &busy()), None);
+    }
+
+    fn disk(mount_point: &str, size: u64, free: u64) -> Disk {
+        Disk {
+            mount_point: mount_point.into(),
+            filesystem: "xfs".into(),
+            size,
+            free,
+        }
+    }
+
+    /// The worked example without devices (guestinfo.md 4.2).
+    #[test]
+    fn the_json_form() {
+        let disks = [
+            disk("/var", 42_949_672_960, 21_474_836_480),
+            disk("/system/state", 104_857_600, 94_371_840),
+        ];
+        let expected = concat!(
+            "SetGuestDiskInfo {\n\"version\":\"1\",\n\"disks\":[\n",
+            r#"{"name":"L3Zhcg==","free":"21474836480","size":"42949672960","fstype":"xfs"},"#,
+            "\n",
+            r#"{"name":"L3N5c3RlbS9zdGF0ZQ==","free":"94371840","size":"104857600","fstype":"xfs"}"#,
+            "\n]}\0"
+        );
+        assert_eq!(String::from_utf8_lossy(json(&disks).bytes()), expected);
+        assert!(json(&[]).bytes().ends_with(b"\"disks\":[\n]}\0"));
+        let value: serde_json::Value = serde_json::from_slice(
+            json(&disks).bytes()[b"SetGuestDiskInfo ".len()..]
+                .strip_suffix(b"\0")
+                .unwrap(),
+        )
+        .unwrap();
+        assert_eq!(value["disks"].as_array().unwrap().len(), 2);
+        let most = vec![disk(&"m".repeat(MAX_NAME), u64::MAX, u64::MAX); MAX_JSON];
+        assert!(json(&most).bytes().len() < crate::rpci::MAX_REQUEST);
+    }
+
+    #[test]
+    fn the_packed_form() {
+        let bytes = packed(&[disk("/var", 40 * GIB, 20 * GIB)]);
+        assert_eq!(bytes.len(), 117);
+        assert_eq!(bytes[..22], *b"\x01\0\0\0\0\x05\0\0\0\0\0\0\0\x0a\0\0\0/var\0");
+        let long = packed(&[disk(&"x".repeat(300), 1, 1)]);
+        assert_eq!((long.len(), long[115], long[116]), (117, b'x', 0));
+        assert_eq!(packed(&vec![disk("/", 1, 1); 300]).len(), 1 + 255 * 116);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_would_see_is_not_told() {
+        let now = Instant::now();
+        let mut told = Told::default();
+        let mut free = |free, seconds| {
+            let disks = told.settle(
+                vec![disk("/var", 40 * GIB, free)],
+                now + Duration::from_secs(seconds),
+            );
+            disks[0].free
+        };
+        assert_eq!(free(20 * GIB, 0), 20 * GIB);
+        assert_eq!(free(20 * GIB - 1, 60), 20 * GIB);
+        assert_eq!(free(20 * GIB - STEP, 120), 20 * GIB - STEP);
+        assert_eq!(free(20 * GIB - STEP + 1, 180), 20 * GIB - STEP);
+        assert_eq!(
+            free(20 * GIB - STEP + 1, 420),
+            20 * GIB - STEP + 1,
+            "after five minutes it is"
+        );
+        let small = told.settle(vec![disk("/var", 1000, 500)], now);
+        assert_eq!(told.settle(vec![disk("/var", 1000, 511)], now)[0].free, 511);
+        assert_eq!(small[0].free, 500);
+    }
+}
