@@ -14,7 +14,10 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use super::*;
 use crate::{
-    guestinfo::nodes::{dual_stack, known},
+    guestinfo::{
+        nodes::{dual_stack, known},
+        talos_state::StateKey,
+    },
     rpci::scripted::{Host, refused},
     talos::snapshot::{HostnameStatus, MachineStatus},
 };

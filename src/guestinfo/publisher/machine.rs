@@ -1,0 +1,128 @@
+//! What is sent beside the network: disks, statistics, the state of Talos; and what is cleared.
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Answer, Publisher, Stop};
+use crate::{
+    guestinfo::{disk, key::Key, talos_state::StateKey},
+    rpci::{Request, Rpci, RpciError},
+    talos::Snapshot,
+};
+
+impl<R: Rpci> Publisher<R> {
+    /// The disks, in the form the host takes.
+    pub(super) async fn send_disks(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        sent: &mut Vec<Key>,
+    ) -> Result<(), Stop> {
+        let Some(filesystems) = &self.filesystems else {
+            return Ok(());
+        };
+        let Some(disks) = disk::select(snapshot, &filesystems.borrow()) else {
+            return Ok(());
+        };
+        let disks = self.disks.settle(disks, now);
+        if !self.ledger.packed_disks {
+            let key = Key::Disks;
+            let request = disk::json(&disks);
+            let identity = request.bytes().to_vec();
+            if !self.ledger.wants(key, &identity) {
+                return Ok(());
+            }
+            match self.ask(key, request).await? {
+                Answer::Refused { text } => {
+                    debug!(feature = "guestinfo", text, "the host takes packed disks only");
+                    self.ledger.packed_disks = true;
+                }
+                answer => {
+                    self.conclude(key, identity, answer, sent);
+                    return Ok(());
+                }
+            }
+        }
+        let key = Key::DisksPacked;
+        let identity = disk::packed(&disks);
+        if self.ledger.wants(key, &identity) {
+            let answer = self.ask(key, Request::guest_info_binary(3, &identity)).await?;
+            self.conclude(key, identity, answer, sent);
+        }
+        Ok(())
+    }
+
+    /// The statistics of this moment, every time.
+    pub(super) async fn send_statistics(&mut self) -> Result<(), Stop> {
+        let key = Key::Statistics;
+        self.ledger.resend_one(key);
+        if !self.ledger.wants(key, &[]) {
+            return Ok(());
+        }
+        let message = self.statistics.collect();
+        let answer = self.ask(key, Request::guest_info_binary(8, &message)).await?;
+        self.conclude(key, message, answer, &mut Vec::new());
+        Ok(())
+    }
+
+    /// What the host lacks of the state of Talos, as far as the budget goes; the rest when there is more.
+    pub(super) async fn send_state(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        sent: &mut Vec<Key>,
+    ) -> Result<(), Stop> {
+        self.schedule.state_waits(None);
+        if !self.policy.talos_state {
+            return Ok(());
+        }
+        for state in StateKey::ALL {
+            let key = Key::Talos(state);
+            let Some(value) = state.value(snapshot) else {
+                continue;
+            };
+            if !self.ledger.wants(key, value.as_bytes()) {
+                continue;
+            }
+            if let Err(when) = self.budget.take(now) {
+                self.schedule.state_waits(Some(when));
+                break;
+            }
+            self.send_text(key, &value, sent).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears the keys of ours that an earlier life of this machine left and that nobody fills now: those of a clone's
+    /// original would be taken for its own.
+    pub(super) async fn clear_stale(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
+        let told = self.policy.talos_state;
+        for state in StateKey::ALL {
+            if told && state.value(snapshot).is_some() {
+                continue;
+            }
+            match self.rpci.call(state.get()).await {
+                Ok(value) if value.iter().any(|byte| *byte != 0) => {
+                    let key = Key::Talos(state);
+                    let answer = self.ask(key, state.set("")).await?;
+                    debug!(
+                        feature = "guestinfo",
+                        key = key.name(),
+                        ?answer,
+                        "cleared a stale value"
+                    );
+                }
+                // Nothing there, or nothing to be had.
+                Ok(_)
+                | Err(RpciError::Refused { .. } | RpciError::Malformed { .. } | RpciError::TooLarge { .. }) =>
+                    {}
+                Err(
+                    error @ (RpciError::Channel { .. }
+                    | RpciError::Deadline { .. }
+                    | RpciError::NotQueued { .. }),
+                ) => return Err(Stop::NoChannel(error)),
+            }
+        }
+        Ok(())
+    }
+}
