@@ -13,6 +13,7 @@
 
 mod dialogue {
     mod channel;
+    mod commands;
     mod examples;
     mod host;
     mod hostile;

@@ -10,6 +10,9 @@ use super::{
 /// The daemon's own bound, from the loss until facts are told again: one poll pause and some.
 const BOUND_MS: f64 = 700.0;
 
+/// The host asks for nothing in between.
+const OPTIONS: &[&str] = &["--broadcast", "off"];
+
 /// Ways to lose a channel: a name, and commands of the laboratory that end with the loss.
 const SITUATIONS: [(&str, &[&str]); 7] = [
     ("hard checkpoint", &["vmotion hard"]),
@@ -33,7 +36,7 @@ const STEPS: [(&str, &str); 3] = [
 
 /// Measures all situations; false if the bound of the first is broken.
 pub fn run(rounds: u32) -> anyhow::Result<bool> {
-    let mut agents = Agent::start_all(&[Kind::OpenVmTools], &["--broadcast", "off"])?;
+    let mut agents = Agent::start_all(&[Kind::OpenVmTools], OPTIONS)?;
     println!(
         "Time from the loss of the channel until the host was told again; median and worst of {rounds}.\n\
          Polling had slowed down to the agent's ceiling before.\n"
@@ -42,18 +45,18 @@ pub fn run(rounds: u32) -> anyhow::Result<bool> {
     let mut kept = true;
     for (situation, commands) in SITUATIONS {
         for agent in &mut agents {
-            let mut times = vec![Vec::new(); STEPS.len()];
-            for _ in 0..rounds {
-                // Facts of the start or of the round before are over, and the poll pause is at its ceiling.
-                agent.ask("wait 3s")?;
-                for command in commands {
-                    agent.ask(command)?;
-                }
-                for ((_, what), times) in STEPS.iter().zip(&mut times) {
-                    times.push(after(agent, expectation(agent.kind, what))?);
-                }
-            }
             let mut row = vec![situation.to_owned(), agent.kind.name().to_owned()];
+            let times = match measure(agent, commands, rounds) {
+                Ok(times) => times,
+                Err(error) if agent.kind == Kind::Daemon => return Err(error),
+                // Another agent may give up for good; that is a result.
+                Err(_) => {
+                    row.push("it ended".to_owned());
+                    rows.push(row);
+                    *agent = Agent::start(agent.kind, OPTIONS)?;
+                    continue;
+                }
+            };
             for times in &times {
                 let worst = times.iter().copied().collect::<Option<Vec<f64>>>();
                 let worst = worst.and_then(|times| times.into_iter().reduce(f64::max));
@@ -82,6 +85,22 @@ pub fn run(rounds: u32) -> anyhow::Result<bool> {
         if kept { "kept" } else { "BROKEN" }
     );
     Ok(kept)
+}
+
+/// The times of each step, a value for each round.
+fn measure(agent: &mut Agent, commands: &[&str], rounds: u32) -> anyhow::Result<Vec<Vec<Option<f64>>>> {
+    let mut times = vec![Vec::new(); STEPS.len()];
+    for _ in 0..rounds {
+        // Facts of the start or of the round before are over, and the poll pause is at its ceiling.
+        agent.ask("wait 3s")?;
+        for command in commands {
+            agent.ask(command)?;
+        }
+        for ((_, what), times) in STEPS.iter().zip(&mut times) {
+            times.push(after(agent, expectation(agent.kind, what))?);
+        }
+    }
+    Ok(times)
 }
 
 /// Of ours the report of the network is awaited, of others the first report of anything.

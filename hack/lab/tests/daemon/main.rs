@@ -11,6 +11,7 @@
     reason = "the helpers of a test may fail loudly"
 )]
 
+mod matrix;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod run;
@@ -92,6 +93,15 @@ fn main() -> ExitCode {
             options,
             &[Need::Ptrace],
         ));
+    }
+    for (bandwidth, options, out, into) in matrix::BANDWIDTHS {
+        for channel in matrix::CHANNELS {
+            trials.push(trial(
+                &format!("checkpoints/{bandwidth}/{channel}"),
+                &[Need::Ptrace],
+                move || Run::new(Guest::Daemon, options).text(&matrix::scenario(channel, out, into)),
+            ));
+        }
     }
     trials.push(trial(
         "killed-daemon-ends-supervisor",

@@ -189,6 +189,13 @@ impl Run {
         .into())
     }
 
+    /// Plays a scenario that was made up.
+    pub fn text(&self, text: &str) -> Result<(), Failed> {
+        let file = self.path("generated.scenario");
+        fs::write(&file, text)?;
+        self.scenario(&file)
+    }
+
     /// Runs the guest until it is registered, and leaves it running.
     fn registered(&self) -> Result<Running, Failed> {
         let control = self.path("vmx.control");
