@@ -1,5 +1,5 @@
 //! A limit for log lines that somebody else can trigger: each place may write so many lines a minute, and says with the
-//! next one how many it kept to itself.
+//! next one how many it kept to itself. A flood that goes on is one condition: each further minute gets one line.
 //!
 //! ```
 //! talos_vmtoolsd::limited!(warn, feature = "tclo", command = "x", "unknown command");
@@ -47,7 +47,7 @@ impl Limit {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |suppressed| Window {
             since: now,
-            written: 0,
+            written: if suppressed > 0 { LINES - 1 } else { 0 },
             suppressed,
         };
         let window = slot.get_or_insert_with(|| fresh(0));
@@ -94,7 +94,11 @@ mod tests {
                 suppressed: Some(990)
             })
         );
-        assert_eq!(limit.leave(later), Some(Leave { suppressed: None }));
+        // The flood goes on: one line for this minute too, and the whole number again once it is over.
+        assert_eq!(limit.leave(later), None);
+        assert!(limit.leave(later + WINDOW).is_some());
+        let calm = later + 2 * WINDOW;
+        assert_eq!((0..1000).filter(|_| limit.leave(calm).is_some()).count(), 10);
     }
 
     #[test]
