@@ -245,6 +245,7 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
             ..Timing::default()
         },
         tsc_hz: tsc_hz().unwrap_or(Config::default().tsc_hz),
+        clock: Config::default().clock,
     };
     let host = SharedHost::new(config, Transcript::new(file), Arc::new(SystemClock::start()));
     host.with(|host, now| {

@@ -88,6 +88,21 @@ pub struct Config {
     pub timing: Timing,
     /// Frequency of the time stamp counter, in Hz.
     pub tsc_hz: u64,
+    /// The host's time of day.
+    pub clock: HostClock,
+}
+
+/// The host's time of day, against this machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostClock {
+    /// This far ahead.
+    Ahead(Duration),
+    /// This far behind.
+    Behind(Duration),
+    /// The host tells no time.
+    Absent,
+    /// The host tells a time that cannot be: a million microseconds.
+    Impossible,
 }
 
 impl Default for Config {
@@ -102,6 +117,7 @@ impl Default for Config {
             trailing_nul: false,
             timing: Timing::default(),
             tsc_hz: 2_000_000_000,
+            clock: HostClock::Ahead(Duration::ZERO),
         }
     }
 }
@@ -321,14 +337,19 @@ impl Host {
                 };
                 registers.rbx = MAGIC.into();
             }
+            command::GETTIME | command::GETTIMEFULL | command::GETTIMEFULL_WITH_LAG
+                if self.config.clock == HostClock::Absent =>
+            {
+                registers.rax = UNKNOWN.into();
+            }
             command::GETTIME => {
-                let (seconds, microseconds) = wall_clock();
+                let (seconds, microseconds) = self.wall_clock();
                 registers.rax = low_word(seconds).into();
                 registers.rbx = microseconds.into();
                 registers.rcx = MAX_TIME_LAG.into();
             }
             command::GETTIMEFULL | command::GETTIMEFULL_WITH_LAG => {
-                let (seconds, microseconds) = wall_clock();
+                let (seconds, microseconds) = self.wall_clock();
                 registers.rsi = seconds >> 32;
                 registers.rdx = low_word(seconds).into();
                 registers.rbx = microseconds.into();
@@ -350,6 +371,18 @@ impl Host {
             }
         }
         Outcome::Done
+    }
+
+    /// Seconds and microseconds since 1970 by the host's clock.
+    fn wall_clock(&self) -> (u64, u32) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = match self.config.clock {
+            HostClock::Ahead(by) => now.saturating_add(by),
+            HostClock::Behind(by) => now.saturating_sub(by),
+            HostClock::Absent => Duration::ZERO,
+            HostClock::Impossible => return (now.as_secs(), 1_000_000),
+        };
+        (now.as_secs(), now.subsec_micros())
     }
 
     /// What time alone brings: routine requests and time-outs.
@@ -388,12 +421,6 @@ impl Host {
             self.record(now, event);
         }
     }
-}
-
-/// Seconds and microseconds since 1970.
-fn wall_clock() -> (u64, u32) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now.as_secs(), now.subsec_micros())
 }
 
 /// Bits 31:16 of the low word of a register.

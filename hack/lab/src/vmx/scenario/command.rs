@@ -12,7 +12,7 @@ use super::{
 use crate::vmx::{
     backdoor::Protocol,
     fault::{Fault, FaultError, number},
-    host::{Checkpoint, vix_request},
+    host::{Checkpoint, HostClock, vix_request},
     rpci::{Override, Profile},
     violation::Violation,
 };
@@ -115,6 +115,8 @@ pub enum Setting {
     ForeignChannels(usize),
     /// What each access costs, in milliseconds.
     Slow(u32),
+    /// The host's time of day.
+    Clock(HostClock),
 }
 
 /// Why a line is no command.
@@ -420,6 +422,7 @@ impl<'a> Reader<'a> {
                         .and_then(|time| u32::try_from(time.as_millis()).ok()),
                 }
             })?),
+            "clock" => Setting::Clock(self.clock()?),
             _ => {
                 return Err(CommandError::Word {
                     word: what,
@@ -427,6 +430,21 @@ impl<'a> Reader<'a> {
                 });
             }
         }))
+    }
+
+    /// `ahead 5s`, `behind 5s`, `absent` or `impossible`.
+    fn clock(&mut self) -> Result<HostClock, CommandError> {
+        let word = self.text("ahead, behind, absent or impossible")?;
+        Ok(match word.as_str() {
+            "ahead" => HostClock::Ahead(self.duration()?),
+            "behind" => HostClock::Behind(self.duration()?),
+            "absent" => HostClock::Absent,
+            "impossible" => HostClock::Impossible,
+            _ => {
+                let expected = "ahead, behind, absent or impossible".to_owned();
+                return Err(CommandError::Word { word, expected });
+            }
+        })
     }
 
     fn override_(&mut self) -> Result<Command, CommandError> {

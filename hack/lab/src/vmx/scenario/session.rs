@@ -447,5 +447,6 @@ fn set(host: &mut Host, now: Duration, setting: Setting) {
         Setting::Version(answer) => host.config.version = answer.map_or(Version::Faults, Version::Answer),
         Setting::ForeignChannels(channels) => host.occupy(channels),
         Setting::Slow(milliseconds) => host.config.slow = milliseconds,
+        Setting::Clock(clock) => host.config.clock = clock,
     }
 }

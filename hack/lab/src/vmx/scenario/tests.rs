@@ -57,6 +57,10 @@ fn every_documented_form_is_understood() {
         set nul on
         set hb off
         set cookies on
+        set clock ahead 5s
+        set clock behind 1m
+        set clock absent
+        set clock impossible
         fault recvstatus status CPT
         fault hbout tclo nth 3 status CPT|CLOSED
         fault any every scramble
