@@ -22,16 +22,20 @@ mod detect;
 mod port;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod probe;
+mod time;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use self::detect::{Absence, Detection, Presence, Product, Refusal, detect, firmware};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use self::port::Port;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use self::unsupported::Port;
+pub use self::{
+    detect::{Absence, Detection, Presence, Product, Refusal, detect, firmware},
+    time::{HostTime, host_time},
+};
 
 #[cfg(target_arch = "aarch64")]
 use self::aarch64 as machine;

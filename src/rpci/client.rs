@@ -77,6 +77,9 @@ impl Call {
     }
 }
 
+/// What comes back for a request that was submitted.
+pub type Answer = oneshot::Receiver<Result<Vec<u8>, RpciError>>;
+
 /// The backdoor thread's end of the queue.
 pub type Calls = mpsc::Receiver<Call>;
 
@@ -105,6 +108,15 @@ impl Client {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// Queues one request without waiting for anything, for threads that have no runtime. `None` when the queue is full
+    /// or the backdoor thread has ended. A receiver that is dropped takes the request back, if it was not sent yet.
+    pub fn submit(&self, request: Request) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Call { request, answer }).ok()?;
+        self.waker.wake();
+        Some(answered)
     }
 
     async fn queue_and_wait(&self, request: Request, queued: &mut bool) -> Result<Vec<u8>, RpciError> {
@@ -182,6 +194,20 @@ mod tests {
             })
         );
         assert!(calls.try_recv().is_ok_and(|call| call.is_abandoned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_request_is_submitted_without_a_runtime() -> io::Result<()> {
+        let (client, mut calls) = client(Waker::new()?);
+        let mut answer = client.submit(Request::text("x")).unwrap();
+        assert!(answer.try_recv().is_err());
+        calls.try_recv().unwrap().finish(Ok(b"y".to_vec()));
+        assert_eq!(answer.try_recv(), Ok(Ok(b"y".to_vec())));
+        for _ in 0..QUEUE {
+            assert!(client.submit(Request::text("x")).is_some());
+        }
+        assert!(client.submit(Request::text("x")).is_none());
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use std::{future::Future, time::Duration};
 use thiserror::Error;
 
 pub use self::{
-    client::{Call, Calls, Client, Waker, client},
+    client::{Answer, Call, Calls, Client, Waker, client},
     connection::Connection,
     reply::Reply,
     request::{Request, Resend},

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  prepare() ──> Client (for the features)
-//!          └──> Prepared::start(port, features) ──> Running: counters, stop; and events
+//!          └──> Prepared::access() ──> PortAccess (for what is no message: the host's clock)
+//!                       ::start(port, features) ──> Running: counters, stop; and events
 //! ```
 
 use std::{
-    io,
+    fmt, io,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -41,21 +43,105 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// How long [`Running::stop`] waits: the farewell, and an RPCI call that was under way.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
 
+/// Jobs that wait for the port. Each is a few exchanges.
+const JOBS: usize = 8;
+
+/// How long a job may take, queueing included. In front of it is at most one step of the pump.
+const JOB_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Something that is done with the port between two steps of the pump.
+type Job = Box<dyn FnOnce(&mut dyn Hypercall) + Send>;
+
+/// Why a job was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AccessError {
+    /// As many jobs wait as may, or the thread has ended.
+    #[error("the backdoor thread takes no job: {JOBS} are waiting, or it has ended")]
+    NotQueued,
+    /// The thread was busy all the time.
+    #[error("the backdoor thread did not get to the job within {JOB_DEADLINE:?}")]
+    Deadline,
+}
+
+/// The way to the port for exchanges that belong to no channel. Cheap to clone.
+#[derive(Clone)]
+pub struct PortAccess {
+    jobs: mpsc::Sender<Job>,
+    waker: Waker,
+}
+
+impl PortAccess {
+    /// Runs `job` on the backdoor thread, between two messages. It must return at once: no poll is made meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the thread does not get to it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Hypercall) -> T + Send + 'static,
+    ) -> Result<T, AccessError> {
+        let (done, outcome) = oneshot::channel();
+        let job = move |port: &mut dyn Hypercall| {
+            // Whoever gave up does not want it done late.
+            if !done.is_closed() {
+                let _ = done.send(job(port));
+            }
+        };
+        self.jobs
+            .try_send(Box::new(job))
+            .map_err(|_| AccessError::NotQueued)?;
+        self.waker.wake();
+        match timeout(JOB_DEADLINE, outcome).await {
+            Ok(outcome) => outcome.map_err(|_| AccessError::NotQueued),
+            Err(_) => Err(AccessError::Deadline),
+        }
+    }
+}
+
+impl fmt::Debug for PortAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortAccess").finish_non_exhaustive()
+    }
+}
+
 /// What the thread needs, before there are features to give it.
-#[derive(Debug)]
 pub struct Prepared {
     waker: Waker,
     calls: Calls,
+    access: PortAccess,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
 }
 
 /// The RPCI client for the features, and the thread that will serve it.
 pub fn prepare() -> io::Result<(Client, Prepared)> {
     let waker = Waker::new()?;
     let (client, calls) = rpci::client(waker.clone());
-    Ok((client, Prepared { waker, calls }))
+    let (sender, jobs) = mpsc::channel(JOBS);
+    let access = PortAccess {
+        jobs: sender,
+        waker: waker.clone(),
+    };
+    let prepared = Prepared {
+        waker,
+        calls,
+        access,
+        jobs,
+    };
+    Ok((client, prepared))
 }
 
 impl Prepared {
+    /// The way to the port.
+    pub fn access(&self) -> PortAccess {
+        self.access.clone()
+    }
+
     /// Starts the thread, and gives with it what happens to the connection. `port` is called on it, for a port never leaves its thread; `poll_max` is the longest pause
     /// between two polls, brought into 10 ms to 1 s.
     pub fn start<H: Hypercall>(
@@ -75,7 +161,12 @@ impl Prepared {
         features: Vec<Box<dyn Feature>>,
         now: Instant,
     ) -> io::Result<(Running, mpsc::Receiver<Event>)> {
-        let Self { waker, calls } = self;
+        let Self {
+            waker,
+            calls,
+            mut jobs,
+            ..
+        } = self;
         let (sender, events) = Events::new();
         let counters = Arc::new(Counters::new(now));
         let stop = Arc::new(AtomicBool::new(false));
@@ -90,7 +181,10 @@ impl Prepared {
             let dispatch = Dispatch::new(features);
             let mut pump = Pump::new(port(), dispatch, calls, sender, counters, pace);
             while !stop.load(Ordering::Acquire) {
-                if let Next::Pause(pause) = pump.step(Instant::now()) {
+                let next = pump.step(Instant::now());
+                if let Ok(job) = jobs.try_recv() {
+                    job(pump.port());
+                } else if let Next::Pause(pause) = next {
                     wait(&waker, pause);
                 }
             }
