@@ -20,6 +20,7 @@ pub mod command;
 pub mod config;
 pub mod dispatch;
 pub mod guestinfo;
+pub mod hostlog;
 pub mod logging;
 pub mod message;
 pub mod options;
