@@ -10,10 +10,7 @@
 
 #![forbid(unsafe_code)]
 
-mod options;
 mod registration;
-
-pub use self::options::Options;
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +22,7 @@ use tracing::info;
 
 use crate::{
     limited,
+    options::INVALID_OPTION,
     rpci::{Request, RpciError},
     tclo::{Command, Event, Feature, ParseError, Reply},
 };
@@ -55,10 +53,9 @@ pub struct Handled {
     pub event: Option<Event>,
 }
 
-/// The features and what the host has said to none of them.
+/// The features, and what was told to the host and is owed to it.
 pub struct Dispatch {
     features: Vec<Box<dyn Feature>>,
-    options: Options,
     /// Whether the last thing that the host said was `reset`.
     in_reset: bool,
     /// Whether the host heard [`UNIFIED_LOOP`] on this channel.
@@ -76,18 +73,12 @@ impl Dispatch {
     pub fn new(features: Vec<Box<dyn Feature>>) -> Self {
         Self {
             features,
-            options: Options::default(),
             in_reset: false,
             announced: false,
             registered: Vec::new(),
             owed: None,
             refused: BTreeSet::new(),
         }
-    }
-
-    /// The options that the host has set.
-    pub const fn options(&self) -> &Options {
-        &self.options
     }
 
     /// Answers one request.
@@ -115,10 +106,8 @@ impl Dispatch {
                 event = self.register(now, ask);
                 Reply::ok()
             }
-            Command::SetOption { name, value } => {
-                self.options.set(name, value);
-                self.offer(&command).unwrap_or_else(Reply::ok)
-            }
+            // Every option is accepted; whoever knows it only listens.
+            Command::SetOption { .. } => self.offer(&command).unwrap_or_else(Reply::ok),
             Command::StateChange(_) | Command::Unknown { .. } => {
                 self.offer(&command).unwrap_or_else(|| unknown(&command))
             }
@@ -217,7 +206,7 @@ fn malformed(error: ParseError) -> Handled {
     limited!(info, feature = "tclo", err = %error, "malformed request");
     let text = match error {
         ParseError::Blank { .. } => "Bad command",
-        ParseError::Option { .. } => "Unknown or invalid option",
+        ParseError::Option { .. } => INVALID_OPTION,
     };
     Handled {
         reply: Reply::Error(text.into()),

@@ -113,7 +113,6 @@ fn built_in_commands_have_their_replies() {
     assert_eq!(bench.reply(b"vmbackup.start"), b"ERROR Unknown Command");
     assert_eq!(bench.reply(b" \0"), b"ERROR Bad command");
     assert_eq!(bench.reply(b"Set_Option x"), b"ERROR Unknown or invalid option");
-    assert_eq!(bench.dispatch.options().get(b"synctime"), Some(b"0".as_slice()));
 }
 
 proptest! {

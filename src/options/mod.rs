@@ -1,8 +1,9 @@
 //! What the host sets with `Set_Option`, and its request to set the clock.
 //!
 //! ```text
-//!  Command::SetOption { name, value } ──> Options::set ──> Outcome ──> dispatch: reply, and what the option asks for
-//!                                             └──> values, for whoever asks later and for the diagnosis
+//!  Command::SetOption { name, value } ──> HostOptions ── set ──> Shared: values, for the diagnosis
+//!                                             └── None: whoever follows in the list of features may listen too
+//!  Time_Synchronize <0|1> ──────────────> HostOptions ──> `OK `, and nothing is done
 //! ```
 //!
 //! Options come after every registration and whenever somebody changes them on the host. Any option with a value is
@@ -13,11 +14,16 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod feature;
 mod name;
 #[cfg(test)]
 mod tests;
 
-pub use self::{clock::TimeSynchronize, name::Name};
+pub use self::{
+    clock::TimeSynchronize,
+    feature::{HostOptions, Shared},
+    name::Name,
+};
 
 use std::collections::BTreeMap;
 

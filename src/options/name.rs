@@ -66,8 +66,8 @@ names! {
     LinkRootHgfsShare = "linkRootHgfsShare",
     /// A tunnel for a message bus. No effect: no port is opened.
     EnableMessageBusTunnel = "enableMessageBusTunnel",
-    /// The level of the log that goes to the host. It makes the log tell the whole state; the level itself is a setting of
-    /// the node.
+    /// The level of the log that goes to the host. It makes the log tell the whole state, and can make it more talkative,
+    /// up to debug; the node's own setting is the least that is said.
     GuestLogLevel = "guestLogLevel",
     /// Whether lists of applications and containers may be published. Whoever publishes such a
     /// list asks before each report: `0` ends them.
