@@ -16,6 +16,7 @@
 pub mod app;
 pub mod arguments;
 pub mod backdoor;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dispatch;

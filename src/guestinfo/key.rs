@@ -32,6 +32,8 @@ pub enum Key {
     Disks,
     /// `SetGuestInfo  3`, only where the former is refused.
     DisksPacked,
+    /// `info-set guestinfo.talos.clock-offset`: guest minus host in seconds, empty while it is under one second.
+    ClockOffset,
     /// `info-set guestinfo.talos.…`. vSphere: extra configuration of the same name.
     #[serde(untagged)]
     Talos(StateKey),
@@ -52,6 +54,7 @@ impl Key {
             Self::Disks => "disks",
             Self::DisksPacked => "disks-packed",
             Self::Talos(key) => key.name(),
+            Self::ClockOffset => "clock-offset",
         }
     }
 
@@ -65,6 +68,7 @@ impl Key {
             Self::OsName => Some(Request::guest_info_text(6, value)),
             Self::Uptime => Some(Request::guest_info_text(7, value)),
             Self::Talos(key) => Some(key.set(value)),
+            Self::ClockOffset => Some(Request::info_set("talos.clock-offset", value)),
         }
     }
 
