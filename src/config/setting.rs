@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::Settings;
 use crate::guestinfo::{HostnameMode, Selector, VipMode};
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is logged, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the levels of tracing")]
 pub enum LogLevel {
     Error,

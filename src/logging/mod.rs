@@ -1,7 +1,7 @@
 //! The log: one JSON object per line on stdout, text on a terminal, or the journal.
 //!
 //! ```text
-//!  tracing event ── level ── line::Lines ──bounded queue──> writer thread ──> stdout
+//!  tracing event ── Level ── line::Lines ──bounded queue──> writer thread ──> stdout
 //!                         └─ tracing_journald ──datagram──> /run/systemd/journal/socket
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! fields (talos-api.md 6.4), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
 //! too, and it must not wait.
 
+mod level;
 pub mod limit;
 mod line;
 mod writer;
@@ -16,9 +17,13 @@ mod writer;
 use std::{io::IsTerminal, path::Path, time::Duration};
 
 use thiserror::Error;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    layer::{Filter, SubscriberExt},
+    util::SubscriberInitExt,
+};
 
+pub use self::level::Level;
 use self::{
     line::{Lines, Style},
     writer::Writer,
@@ -46,9 +51,15 @@ pub enum LoggingError {
 #[derive(Clone)]
 pub struct Log {
     writer: Option<Writer>,
+    level: Level,
 }
 
 impl Log {
+    /// How much is logged, to be changed while it runs.
+    pub const fn level(&self) -> &Level {
+        &self.level
+    }
+
     /// Waits until everything said so far is written, or `deadline` has passed.
     pub fn flush(&self, deadline: Duration) {
         if let Some(writer) = &self.writer {
@@ -59,13 +70,7 @@ impl Log {
 
 /// Sets the process's log up.
 pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
-    let filter = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
+    let (filter, level) = Level::new(level);
     let style = match format {
         LogFormat::Json => Style::Json,
         LogFormat::Text => Style::Text,
@@ -77,10 +82,10 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
                     .with_syslog_identifier(IDENTIFIER.into())
                     .with_field_prefix(None);
                 install(journal, filter)?;
-                return Ok(Log { writer: None });
+                return Ok(Log { writer: None, level });
             }
             Err(err) => {
-                let log = to_stdout(Style::Json, filter)?;
+                let log = to_stdout(Style::Json, filter, level)?;
                 tracing::warn!(
                     err = &err as &dyn std::error::Error,
                     "the journal is not there, logging JSON"
@@ -89,29 +94,33 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
             }
         },
     };
-    to_stdout(style, filter)
+    to_stdout(style, filter, level)
 }
 
 /// Sets the log of a command line tool up: text on stderr, written at once.
 pub fn init_for_command(level: LogLevel) -> Result<(), LoggingError> {
-    let filter = match level {
-        LogLevel::Trace => LevelFilter::TRACE,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::WARN,
+    let level = match level {
+        LogLevel::Trace | LogLevel::Debug => level,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LogLevel::Warn,
     };
+    let (filter, _) = Level::new(level);
     install(Lines::new(Style::Text, |line| eprint!("{line}")), filter)
 }
 
-fn to_stdout(style: Style, filter: LevelFilter) -> Result<Log, LoggingError> {
+fn to_stdout(style: Style, filter: level::Reloadable, level: Level) -> Result<Log, LoggingError> {
     let writer = Writer::start(std::io::stdout(), style)?;
     let sink = writer.clone();
     install(Lines::new(style, move |line| sink.send(line)), filter)?;
-    Ok(Log { writer: Some(writer) })
+    Ok(Log {
+        writer: Some(writer),
+        level,
+    })
 }
 
-fn install<L>(layer: L, filter: LevelFilter) -> Result<(), LoggingError>
+fn install<L, F>(layer: L, filter: F) -> Result<(), LoggingError>
 where
     L: Layer<tracing_subscriber::Registry> + Send + Sync + 'static,
+    F: Filter<tracing_subscriber::Registry> + Send + Sync + 'static,
 {
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
