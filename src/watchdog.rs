@@ -2,6 +2,13 @@
 //!
 //! Two loops are watched from a third thread: the one that polls the host and the one that runs tokio. vSphere HA resets
 //! a machine after 30 s without heartbeat, so a process that hangs must end well before.
+//!
+//! ```text
+//!  look, every 5 s ── Look ── a loop is dead ──> the process ends
+//!                      └───── Condition ──> Health ──RPCI update.tools.health──> host
+//! ```
+
+mod health;
 
 use std::{
     io, process,
@@ -17,7 +24,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span};
 
-use crate::{logging::Log, tclo::Counters};
+pub use self::health::{Condition, Health};
+use crate::{logging::Log, rpci::Client, tclo::Counters};
 
 /// How often is looked.
 const TICK: Duration = Duration::from_secs(5);
@@ -28,6 +36,15 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// A look that comes this late was held up with the whole machine (a suspend, a stun), and so were the loops.
 const HELD_UP: Duration = Duration::from_secs(3);
 
+/// Silence of a loop that counts as hung: its signs come every [`TICK`], and this is half a tick more.
+const HUNG: Duration = Duration::from_millis(7500);
+
+/// A look this late means that the machine is slow: 7.5 s for what takes 5, as in open-vm-tools (guest-rpc.md 6.5).
+const SLOW: Duration = Duration::from_millis(7500);
+
+/// A look later than this: it did not run at all.
+const SLEPT: Duration = Duration::from_secs(60);
+
 /// Status of a process that gave itself up.
 const FAILURE: i32 = 1;
 
@@ -36,13 +53,14 @@ pub struct Watchdog {
     _end: SyncSender<()>,
 }
 
-/// Watches the loop behind `counters` and the tokio runtime that this is called in.
+/// Watches the loop behind `counters` and the tokio runtime that this is called in; tells the host through `rpci`.
 ///
 /// # Errors
 ///
 /// When the thread cannot be started.
 pub fn start(
     counters: Arc<Counters>,
+    rpci: Arc<Client>,
     log: &Log,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
@@ -55,10 +73,14 @@ pub fn start(
     let log = log.clone();
     thread::Builder::new().name("watchdog".into()).stack_size(64 * 1024).spawn(move || {
         let mut look = Look { last: Instant::now() };
+        let mut health = Health::default();
         while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             let tokio = *pulse.lock().unwrap_or_else(PoisonError::into_inner);
             let loops = [("backdoor", counters.last_step()), ("tokio", tokio)];
-            if let Some((name, silent)) = look.dead(Instant::now(), &loops) {
+            let now = Instant::now();
+            health.noticed_resets(counters.figures().resets);
+            health.tell(look.condition(now, &loops), |request| rpci.submit(request));
+            if let Some((name, silent)) = look.dead(now, &loops) {
                 error!(name, silent = ?silent, "a loop is dead, so the process ends and is started again");
                 log.flush(Duration::from_millis(100));
                 process::exit(FAILURE);
@@ -83,6 +105,22 @@ struct Look {
 }
 
 impl Look {
+    /// How the program does at `now`, as the host has words for it. To be asked before [`Self::dead`].
+    fn condition(&self, now: Instant, loops: &[(&str, Instant)]) -> Condition {
+        let late = now.saturating_duration_since(self.last);
+        if late > SLOW && late < SLEPT {
+            Condition::GuestSlow
+        } else if late < SLOW
+            && loops
+                .iter()
+                .any(|(_, sign)| now.saturating_duration_since(*sign) > HUNG)
+        {
+            Condition::Hung
+        } else {
+            Condition::Normal
+        }
+    }
+
     /// The first loop that is dead at `now`. The loops are given with the moment of their last sign of life.
     fn dead<'a>(&mut self, now: Instant, loops: &[(&'a str, Instant)]) -> Option<(&'a str, Duration)> {
         let since = now.saturating_duration_since(self.last);
@@ -114,6 +152,22 @@ mod tests {
             look.dead(at(3605), &[("a", at(3602)), ("b", at(10))]),
             Some(("b", Duration::from_secs(3595)))
         );
+    }
+
+    #[test]
+    fn a_hung_loop_and_a_slow_machine_are_told_apart() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let look = Look { last: start };
+        assert_eq!(look.condition(at(5), &[("a", start)]), Condition::Normal);
+        let look = Look { last: at(5) };
+        assert_eq!(
+            look.condition(at(10), &[("a", at(8)), ("b", start)]),
+            Condition::Hung
+        );
+        // A late look blames the machine and not the loops, and one that is far too late nobody.
+        assert_eq!(look.condition(at(13), &[("b", start)]), Condition::GuestSlow);
+        assert_eq!(look.condition(at(3600), &[("b", start)]), Condition::Normal);
     }
 
     #[test]

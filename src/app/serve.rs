@@ -1,28 +1,37 @@
 //! On a VMware guest: the tasks, what joins them, and their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     backdoor::{Port, Presence},
+    clock::{self, Clock},
     config::Settings,
     guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher, disk},
+    hostlog::{self, HostLog},
+    lifecycle::{self, History, Lifecycle, Resumed},
     logging::Log,
+    options::{self, HostOptions},
     power,
+    rpci::Client,
     supervisor::StopSignals,
+    support::{Reporter, Sources, Support},
     talos::{self, RebootMode, Snapshot},
     tclo::{
-        Event, Feature,
+        Feature,
         thread::{self, Running},
     },
     vix::{ToolsState, Vix},
@@ -49,35 +58,52 @@ pub(super) fn serve(
     let outcome = runtime.block_on(async {
         let mut tasks = JoinSet::new();
         let shutdown = CancellationToken::new();
-        let backdoor = start(settings, presence, &mut tasks, &shutdown)?;
-        let _watchdog = watchdog::start(backdoor.counters(), log, &mut tasks, &shutdown)?;
+        let Started { backdoor, rpci, host } = start(settings, presence, log, &mut tasks, &shutdown)?;
+        let _watchdog = watchdog::start(backdoor.counters(), rpci.clone(), log, &mut tasks, &shutdown)?;
 
         let cause = tokio::select! {
-            signal = stop_asked(stop) => signal.map(|signal| info!(signal = signal.as_str(), "told to stop")),
+            signal = stop_asked(stop) => signal.map(|signal| {
+                let operation = host.operation();
+                info!(operation = operation.number(), signal = signal.as_str(), "told to stop");
+                // The task that writes such lines ends now; this one is sent with the farewell.
+                rpci.submit(hostlog::request(operation, &format!("stopping: {}", signal.as_str())))
+            }),
             Some(ended) = tasks.join_next() => match ended {
                 Ok(()) => Err(anyhow::anyhow!("a task ended on its own")),
                 Err(err) => Err(anyhow::Error::new(err).context("a task failed")),
             },
         };
         end(backdoor, tasks, &shutdown).await;
-        cause
+        cause.map(drop)
     });
     // Nothing is left that could be waited for.
     runtime.shutdown_background();
     outcome
 }
 
+/// What runs, beside the tasks.
+struct Started {
+    backdoor: Running,
+    rpci: Arc<Client>,
+    host: HostLog,
+}
+
 /// Starts everything. Arrows: snapshot → publisher → host; host → features → workers → Talos.
 fn start(
     settings: &Settings,
     presence: Presence,
+    log: &Log,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<Started> {
+    let started = Instant::now();
     let policy = settings.policy();
     let kernel = Kernel::running();
     let (rpci, backdoor) = thread::prepare().context("cannot make an eventfd")?;
     let rpci = Arc::new(rpci);
+
+    let (host, writer) = hostlog::pair(Arc::clone(&rpci));
+    tasks.spawn(writer.run(shutdown.clone()).instrument(info_span!("hostlog")));
 
     let (snapshots, client) = talos::spawn(
         talos::Settings::new(&settings.talos_socket),
@@ -113,26 +139,70 @@ fn start(
             .instrument(info_span!("guestinfo")),
     );
 
-    let resumed = control.clone();
-    let (power, worker) = power::pair(Arc::clone(&rpci), client, RebootMode::Default, move || {
-        resumed.forget()
-    });
+    let resumed = Resumed::default();
+    let signal = resumed.clone();
+    let (power, worker) = power::pair(Arc::clone(&rpci), client, RebootMode::Default, move || signal.tell());
     tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
 
     let (state, tools_state) = watch::channel(ToolsState::default());
-    let describe = describe(snapshots, policy, kernel, state, shutdown.clone());
+    let describe = describe(snapshots.clone(), policy.clone(), kernel.clone(), state, shutdown.clone());
     tasks.spawn(describe.instrument(info_span!("vix")));
 
+    let trigger = clock::Trigger::default();
+    let (clock, offset) = Clock::new(
+        Arc::clone(&rpci),
+        backdoor.access(),
+        host.clone(),
+        trigger.clone(),
+    );
+    tasks.spawn(clock.run(shutdown.clone()).instrument(info_span!("clock")));
+
+    let options = options::Shared::default();
+    let (support, wishes) = Support::new();
     let features: Vec<Box<dyn Feature>> = vec![
-        Box::new(GuestInfo::new(control)),
+        Box::new(HostOptions::new(options.clone(), host.clone())),
+        Box::new(support),
+        Box::new(GuestInfo::new(control.clone())),
         Box::new(power),
         Box::new(Vix::new(tools_state)),
     ];
     let (running, events) = backdoor
         .start(move || Port::new(presence), settings.poll_max, features)
         .context("cannot start the backdoor thread")?;
-    tasks.spawn(report(events, shutdown.clone()).instrument(info_span!("host")));
-    Ok(running)
+
+    let history = History::default();
+    let lifecycle = Lifecycle::new(
+        events,
+        resumed,
+        lifecycle::time_asleep,
+        move || control.forget(),
+        trigger,
+        host.clone(),
+        history.clone(),
+    );
+    tasks.spawn(
+        lifecycle
+            .run(shutdown.clone())
+            .instrument(info_span!("lifecycle")),
+    );
+    let sources = Sources {
+        started,
+        settings: settings.clone(),
+        options,
+        counters: running.counters(),
+        history,
+        clock: offset,
+        snapshots,
+        policy,
+        kernel,
+    };
+    let reporter = Reporter::new(wishes, sources, log.level().clone(), host.clone());
+    tasks.spawn(reporter.run(shutdown.clone()).instrument(info_span!("support")));
+    Ok(Started {
+        backdoor: running,
+        rpci,
+        host,
+    })
 }
 
 /// Keeps what VIX tells about the tools in step with the snapshot.
@@ -159,21 +229,6 @@ async fn describe(
                 *state = fresh;
                 changed
             });
-        }
-    };
-    shutdown.run_until_cancelled(follow).await;
-}
-
-/// Tells the log what happens to the connection; outages are told by the pump itself.
-async fn report(mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
-    let follow = async {
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Registered => info!("registered with the host"),
-                Event::Connected | Event::Lost { .. } | Event::Reset => {
-                    debug!(?event, "the connection changed")
-                }
-            }
         }
     };
     shutdown.run_until_cancelled(follow).await;

@@ -15,6 +15,7 @@ pub struct Counters {
     calls: AtomicU64,
     openings: AtomicU64,
     losses: AtomicU64,
+    resets: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -30,6 +31,8 @@ pub struct Figures {
     pub reopenings: u64,
     /// How often it was lost, or could not be opened.
     pub losses: u64,
+    /// How often the host sent `reset`.
+    pub resets: u64,
 }
 
 impl Counters {
@@ -43,6 +46,7 @@ impl Counters {
             calls: AtomicU64::new(0),
             openings: AtomicU64::new(0),
             losses: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
         }
     }
 
@@ -59,6 +63,7 @@ impl Counters {
             calls: self.calls.load(Relaxed),
             reopenings: self.openings.load(Relaxed).saturating_sub(1),
             losses: self.losses.load(Relaxed),
+            resets: self.resets.load(Relaxed),
         }
     }
 
@@ -82,6 +87,10 @@ impl Counters {
 
     pub(super) fn opened(&self) {
         self.openings.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn was_reset(&self) {
+        self.resets.fetch_add(1, Relaxed);
     }
 
     pub(super) fn lost(&self) {

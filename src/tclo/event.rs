@@ -21,6 +21,8 @@ pub enum Event {
     Reset,
     /// Capabilities and version were sent.
     Registered,
+    /// Another agent seems to take the channel away again and again.
+    Contended,
 }
 
 /// The sending end: bounded, and never blocking.

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod contention;
 mod counters;
 mod event;
 mod pace;
@@ -21,6 +22,7 @@ pub mod thread;
 
 pub use self::{
     command::{Command, ParseError, StateChange},
+    contention::{Contention, Loss},
     counters::{Counters, Figures},
     event::{Event, Events},
     pace::Pace,

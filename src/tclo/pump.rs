@@ -16,7 +16,7 @@ use std::{
 
 use tracing::trace;
 
-use super::{Counters, Event, Events, MAX_REQUEST, Pace, Reply};
+use super::{Contention, Counters, Event, Events, Loss, MAX_REQUEST, Pace, Reply};
 use crate::{
     backdoor::Hypercall,
     dispatch::Dispatch,
@@ -55,6 +55,7 @@ pub struct Pump<H> {
     buffer: Vec<u8>,
     pace: Pace,
     backoff: Backoff,
+    contention: Contention,
     counters: Arc<Counters>,
     events: Events,
 }
@@ -80,6 +81,7 @@ impl<H: Hypercall> Pump<H> {
             buffer: Vec::new(),
             pace,
             backoff: Backoff::default(),
+            contention: Contention::default(),
             counters,
             events,
         }
@@ -196,6 +198,12 @@ impl<H: Hypercall> Pump<H> {
             self.pace.restart(now);
         }
         if let Some(event) = handled.event {
+            if event == Event::Reset {
+                self.counters.was_reset();
+                if self.contention.reset(now) {
+                    self.contended();
+                }
+            }
             self.events.tell(event);
         }
         let mut reply = handled.reply.encode();
@@ -252,7 +260,9 @@ impl<H: Hypercall> Pump<H> {
 
     /// A poll worked.
     fn connect(&mut self, now: Instant) {
-        if let Some(outage) = self.backoff.succeeded(now) {
+        if let Some(outage) = self.backoff.succeeded(now)
+            && !self.contention.is_noticed()
+        {
             limited!(
                 info,
                 feature = "tclo",
@@ -262,8 +272,26 @@ impl<H: Hypercall> Pump<H> {
         }
         if !self.connected {
             self.connected = true;
+            self.contention.connected(now);
             self.events.tell(Event::Connected);
+        } else if let Some(lasted) = self.contention.held(now) {
+            limited!(
+                info,
+                feature = "tclo",
+                ?lasted,
+                "the channel to the host is no longer taken away"
+            );
         }
+    }
+
+    fn contended(&mut self) {
+        limited!(
+            warn,
+            feature = "tclo",
+            "the channel to the host is taken away again and again: does a second agent run on this node, such as the \
+             talos-vmtoolsd of a DaemonSet? Only one can be served; this one keeps trying"
+        );
+        self.events.tell(Event::Contended);
     }
 
     /// The channel failed at `now`: everything that belongs to it goes, and the pauses of [`Backoff`] begin.
@@ -273,7 +301,21 @@ impl<H: Hypercall> Pump<H> {
         self.dispatch.on_loss();
         self.pace.restart(now);
         if self.backoff.failed(now) {
-            limited!(warn, feature = "tclo", err = %error, "no channel to the host");
+            match self.contention.lost(now) {
+                Loss::Single => limited!(warn, feature = "tclo", err = %error, "no channel to the host"),
+                Loss::Contended => self.contended(),
+                Loss::Again { losses } => {
+                    limited!(
+                        warn,
+                        feature = "tclo",
+                        losses,
+                        err = %error,
+                        "the channel to the host is still taken away"
+                    );
+                    self.events.tell(Event::Contended);
+                }
+                Loss::Quiet => {}
+            }
             self.events.tell(Event::Lost { since: now });
         }
         pause(self.backoff.wait(now))
