@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  feature ── operation() ──> number ──> its own log line, `operation=7`
-//!     └────── say(7, text) ──bounded queue──> Writer ── ten a minute ──RPCI `log`──> vmware.log: `talos-vmtoolsd: #7 text`
+//!     └────── say(7, text) ──bounded queue──> Writer ── ten a minute ──RPCI `log`──> vmware.log: `talos-vmtoolsd: text (#7)`
 //! ```
 //!
 //! Both logs carry the same number, so that a line of the one is found in the other. [`HostLog::say`] never waits and may
@@ -98,7 +98,7 @@ impl HostLog {
 pub fn request(operation: Operation, text: &str) -> Request {
     let line: String = text.chars().filter(|c| !c.is_control()).take(LINE).collect();
     // Twice would be two lines.
-    Request::text(format!("log talos-vmtoolsd: {operation} {line}")).at_most_once()
+    Request::text(format!("log talos-vmtoolsd: {line} ({operation})")).at_most_once()
 }
 
 /// The task that sends the lines.
@@ -187,13 +187,13 @@ mod tests {
         assert_eq!(host.0.lock().unwrap().len(), 10);
         assert!(
             host.0.lock().unwrap()[0]
-                .starts_with("log talos-vmtoolsd: #1 askedfor it (968 lines before it were left out)\0")
+                .starts_with("log talos-vmtoolsd: askedfor it (968 lines before it were left out) (#1)\0")
         );
         tokio::time::sleep(WINDOW).await;
         assert_eq!(host.0.lock().unwrap().len(), 20);
         assert_eq!(
             host.0.lock().unwrap()[19],
-            "log talos-vmtoolsd: #20 askedfor it\0"
+            "log talos-vmtoolsd: askedfor it (#20)\0"
         );
         shutdown.cancel();
         assert!(tasks.join_next().await.unwrap().is_ok());
