@@ -11,6 +11,7 @@
     reason = "the helpers of a test may fail loudly"
 )]
 
+mod lifecycle;
 mod matrix;
 #[path = "../needs/mod.rs"]
 mod needs;
@@ -122,6 +123,21 @@ fn main() -> ExitCode {
     trials.push(trial("rpc-reads-a-variable", &[Need::Ptrace], || {
         run::reads_variable(Guest::DaemonRpc)
     }));
+    trials.push(trial(
+        "support-report-is-bounded",
+        &[Need::Ptrace],
+        lifecycle::report,
+    ));
+    trials.push(trial(
+        "second-agent-is-said-once",
+        &[Need::Ptrace],
+        lifecycle::second_agent,
+    ));
+    trials.push(trial(
+        "a-stopped-process-is-a-slow-guest",
+        &[Need::Ptrace, Need::Unprivileged],
+        lifecycle::slow_guest,
+    ));
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 
     trials.push(trial("wrong-settings", &[Need::Ptrace], run::wrong_settings));

@@ -173,6 +173,30 @@ impl Run {
         lab
     }
 
+    /// Plays a scenario of these lines to its end, and gives what the guest wrote into its log.
+    pub fn log_of(&self, lines: &str) -> Result<Vec<Value>, Failed> {
+        let scenario = self.path("test.scenario");
+        fs::write(&scenario, lines)?;
+        let output = self.vmx(&["--scenario", scenario.to_str().unwrap()]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            return Err(format!(
+                "{}\n{said}\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into());
+        }
+        let log = said
+            .lines()
+            .filter(|line| line.starts_with("{\"time\":"))
+            .map(|line| {
+                assert!(line.len() < 2048, "{} bytes: {line}", line.len());
+                serde_json::from_str(line).unwrap()
+            });
+        Ok(log.collect())
+    }
+
     /// Plays a scenario to its end.
     pub fn scenario(&self, file: &Path) -> Result<(), Failed> {
         let output = self.vmx(&["--scenario", file.to_str().unwrap()]).output()?;
@@ -303,7 +327,7 @@ impl Process {
     }
 }
 
-fn ensure(holds: bool, what: impl Into<String>) -> Result<(), Failed> {
+pub fn ensure(holds: bool, what: impl Into<String>) -> Result<(), Failed> {
     if holds { Ok(()) } else { Err(what.into().into()) }
 }
 

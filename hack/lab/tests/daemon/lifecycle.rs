@@ -1,0 +1,106 @@
+//! What the daemon's own log tells of its life. The scenarios see the host's side of the same.
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use super::run::{Guest, Run, ensure};
+
+/// Lines of one feature whose message contains a text.
+fn lines<'a>(log: &'a [Value], feature: &str, text: &str) -> Vec<&'a Value> {
+    log.iter()
+        .filter(|line| line["feature"] == feature && line["msg"].as_str().unwrap().contains(text))
+        .collect()
+}
+
+/// `vmsupport.start`: the whole state in at most 60 lines with one number, whatever the level; `guestLogLevel` opens the
+/// log up to debug and closes it again.
+pub fn report() -> Result<(), Failed> {
+    let log = Run::new(Guest::Daemon, &[]).log_of(
+        "expect running within 10s\n\
+         expect rpci \"SetGuestInfo  10 \" within 10s\n\
+         wait 1s\n\
+         send \"Set_Option guestLogLevel debug\"\n\
+         expect reply \"OK \" within 1s\n\
+         wait 500ms\n\
+         send \"Set_Option synctime 7\"\n\
+         expect reply \"OK \" within 1s\n\
+         send \"vmsupport.start\"\n\
+         expect reply \"OK \" within 1s\n\
+         send \"Set_Option guestLogLevel normal\"\n\
+         expect reply \"OK \" within 1s\n\
+         wait 500ms\n\
+         send \"Set_Option synctime 8\"\n\
+         expect reply \"OK \" within 1s\n\
+         wait 1s\n",
+    )?;
+    let report: Vec<_> = log.iter().filter(|line| line["part"].is_string()).collect();
+    ensure(
+        report.len() <= 60 && report.len() > 20,
+        format!("{} lines", report.len()),
+    )?;
+    let number = &report[0]["operation"];
+    ensure(
+        number.is_u64() && report.iter().all(|line| line["operation"] == *number),
+        format!("{number}"),
+    )?;
+    for (part, text) in [
+        ("program", "talos-vmtoolsd 0."),
+        ("settings", "machine.sock"),
+        ("options", "guestLogLevel=debug"),
+        ("counters", "resets: 1"),
+        ("history", "0 outages"),
+        ("clock", "guest minus host: "),
+        ("node", "hostname: {"),
+        ("node", "addresses: "),
+        ("published", "nic-info nics: {"),
+        ("published", "host-name: \""),
+        ("published", "uptime: \""),
+    ] {
+        let told = report
+            .iter()
+            .any(|line| line["part"] == part && line["msg"].as_str().unwrap().contains(text));
+        ensure(told, format!("{part} without {text}: {report:#?}"))?;
+    }
+    let options = lines(&log, "options", "sets an option");
+    let of_synctime = |value: &str| {
+        options
+            .iter()
+            .any(|line| line["name"] == "synctime" && line["value"] == value)
+    };
+    ensure(of_synctime("7"), "no debug lines at level debug")?;
+    ensure(!of_synctime("8"), "debug lines after the level was taken back")
+}
+
+/// A second agent on the channel is said once in the node's log, and the ordinary lines of an outage end with it.
+pub fn second_agent() -> Result<(), Failed> {
+    let mut scenario = String::from("set ping off\nexpect running within 10s\nwait 3s\n");
+    for _ in 0..6 {
+        scenario
+            .push_str("close tclo\nexpect open tclo within 15s\nexpect registered within 10s\nwait 100ms\n");
+    }
+    let log = Run::new(Guest::Daemon, &[]).log_of(&scenario)?;
+    let said = lines(&log, "tclo", "does a second agent run on this node");
+    ensure(said.len() == 1, format!("said {} times", said.len()))?;
+    let ordinary = lines(&log, "tclo", "no channel to the host").len();
+    ensure(ordinary == 2, format!("{ordinary} lines about six losses"))?;
+    ensure(
+        lines(&log, "tclo", "works again").len() == 2,
+        "lines about the ends of outages",
+    )
+}
+
+/// A process that did not run for a while says so: the machine was slow, not the program.
+pub fn slow_guest() -> Result<(), Failed> {
+    Run::new(Guest::DaemonUnprivileged, &[])
+        .log_of(
+            "set ping off\nset broadcast off\n\
+             expect running within 10s\n\
+             expect rpci \"update.tools.health normal\" within 10s\n\
+             signal STOP\n\
+             wait 13s\n\
+             signal CONT\n\
+             expect rpci \"update.tools.health guest_slow\" within 10s\n\
+             expect rpci \"update.tools.health normal\" within 10s\n",
+        )
+        .map(drop)
+}
