@@ -12,6 +12,7 @@
 mod agent;
 mod hostile;
 mod idle;
+pub mod node;
 mod recovery;
 mod table;
 

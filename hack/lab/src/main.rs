@@ -23,6 +23,8 @@ enum Command {
     Demo(lab::demo::Arguments),
     /// Measure the daemon, with other agents beside it
     Bench(lab::bench::Arguments),
+    /// Measure what following a busy Talos node costs
+    BenchNode(lab::bench::node::Arguments),
     /// Build the static release binary of the daemon and print its path
     Build,
 }
@@ -33,6 +35,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Node(arguments) => lab::node::cli::run(arguments),
         Command::Demo(arguments) => lab::demo::run(&arguments),
         Command::Bench(arguments) => lab::bench::run(&arguments),
+        Command::BenchNode(arguments) => lab::bench::node::run(arguments),
         Command::Build => {
             println!("{}", lab::daemon::build()?.display());
             Ok(std::process::ExitCode::SUCCESS)
