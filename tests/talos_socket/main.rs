@@ -211,6 +211,8 @@ async fn each_call_is_in_the_table_and_has_exactly_its_role() {
         bench.client.reboot(RebootMode::PowerCycle).await.unwrap(),
         "actor-2"
     );
+    let mounts = bench.client.mounts().await.unwrap();
+    assert_eq!((mounts[0].target.as_str(), mounts[0].available), ("/var", 400));
     let calls = node.calls();
     for call in &calls {
         let method = client::METHODS

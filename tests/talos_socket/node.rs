@@ -419,6 +419,24 @@ impl Node {
                     .unary(Reply(version(tag)), request)
                     .await
             }
+            "/machine.MachineService/Mounts" => {
+                let var = machine::MountStat {
+                    filesystem: "/dev/sda6".into(),
+                    size: 1000,
+                    available: 400,
+                    mounted_on: "/var".into(),
+                };
+                let mounts = machine::Mounts {
+                    stats: vec![var],
+                    ..machine::Mounts::default()
+                };
+                let reply = machine::MountsResponse {
+                    messages: vec![mounts],
+                };
+                Grpc::new(ProstCodec::default())
+                    .unary(Reply(reply), request)
+                    .await
+            }
             "/machine.MachineService/Shutdown" => {
                 let accepted = machine::Shutdown {
                     actor_id: "actor-1".into(),
