@@ -16,6 +16,13 @@ pub struct Metadata {
     pub status: ::core::option::Option<RpcStatus>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Error {
+    #[prost(enumeration = "Code", tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NetIp {
     #[prost(bytes = "vec", tag = "1")]
     pub ip: ::prost::alloc::vec::Vec<u8>,
@@ -26,4 +33,33 @@ pub struct NetIpPrefix {
     pub ip: ::prost::alloc::vec::Vec<u8>,
     #[prost(int32, tag = "2")]
     pub prefix_length: i32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Code {
+    Fatal = 0,
+    Locked = 1,
+    Canceled = 2,
+}
+impl Code {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Fatal => "FATAL",
+            Self::Locked => "LOCKED",
+            Self::Canceled => "CANCELED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FATAL" => Some(Self::Fatal),
+            "LOCKED" => Some(Self::Locked),
+            "CANCELED" => Some(Self::Canceled),
+            _ => None,
+        }
+    }
 }

@@ -134,6 +134,203 @@ pub struct Reboot {
     #[prost(string, tag = "2")]
     pub actor_id: ::prost::alloc::string::String,
 }
+/// At most one of tail_events, tail_id and tail_seconds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventsRequest {
+    #[prost(int32, tag = "1")]
+    pub tail_events: i32,
+    #[prost(string, tag = "2")]
+    pub tail_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "3")]
+    pub tail_seconds: i32,
+    #[prost(string, tag = "4")]
+    pub with_actor_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::common::Metadata>,
+    #[prost(message, optional, tag = "2")]
+    pub data: ::core::option::Option<EventPayload>,
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub actor_id: ::prost::alloc::string::String,
+}
+/// google.protobuf.Any on the wire; the URL is talos/runtime/<full message name>.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventPayload {
+    #[prost(string, tag = "1")]
+    pub type_url: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SequenceEvent {
+    #[prost(string, tag = "1")]
+    pub sequence: ::prost::alloc::string::String,
+    #[prost(enumeration = "sequence_event::Action", tag = "2")]
+    pub action: i32,
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<super::common::Error>,
+}
+/// Nested message and enum types in `SequenceEvent`.
+pub mod sequence_event {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Noop = 0,
+        Start = 1,
+        Stop = 2,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Noop => "NOOP",
+                Self::Start => "START",
+                Self::Stop => "STOP",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NOOP" => Some(Self::Noop),
+                "START" => Some(Self::Start),
+                "STOP" => Some(Self::Stop),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PhaseEvent {
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    #[prost(enumeration = "phase_event::Action", tag = "2")]
+    pub action: i32,
+}
+/// Nested message and enum types in `PhaseEvent`.
+pub mod phase_event {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Start = 0,
+        Stop = 1,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Start => "START",
+                Self::Stop => "STOP",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "START" => Some(Self::Start),
+                "STOP" => Some(Self::Stop),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceStateEvent {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(enumeration = "service_state_event::Action", tag = "2")]
+    pub action: i32,
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `ServiceStateEvent`.
+pub mod service_state_event {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Initialized = 0,
+        Preparing = 1,
+        Waiting = 2,
+        Running = 3,
+        Stopping = 4,
+        Finished = 5,
+        Failed = 6,
+        Skipped = 7,
+        Starting = 8,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Initialized => "INITIALIZED",
+                Self::Preparing => "PREPARING",
+                Self::Waiting => "WAITING",
+                Self::Running => "RUNNING",
+                Self::Stopping => "STOPPING",
+                Self::Finished => "FINISHED",
+                Self::Failed => "FAILED",
+                Self::Skipped => "SKIPPED",
+                Self::Starting => "STARTING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "INITIALIZED" => Some(Self::Initialized),
+                "PREPARING" => Some(Self::Preparing),
+                "WAITING" => Some(Self::Waiting),
+                "RUNNING" => Some(Self::Running),
+                "STOPPING" => Some(Self::Stopping),
+                "FINISHED" => Some(Self::Finished),
+                "FAILED" => Some(Self::Failed),
+                "SKIPPED" => Some(Self::Skipped),
+                "STARTING" => Some(Self::Starting),
+                _ => None,
+            }
+        }
+    }
+}
 /// Generated client implementations.
 pub mod machine_service_client {
     #![allow(
@@ -303,6 +500,30 @@ pub mod machine_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("machine.MachineService", "Reboot"));
             self.inner.unary(req, path, codec).await
+        }
+        pub async fn events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/machine.MachineService/Events",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("machine.MachineService", "Events"));
+            self.inner.server_streaming(req, path, codec).await
         }
     }
 }

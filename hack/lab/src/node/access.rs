@@ -38,6 +38,7 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/machine.MachineService/Mounts", Role::Reader),
     ("/machine.MachineService/Shutdown", Role::Operator),
     ("/machine.MachineService/Reboot", Role::Operator),
+    ("/machine.MachineService/Events", Role::Reader),
     ("/cosi.resource.State/Get", Role::Reader),
     ("/cosi.resource.State/List", Role::Reader),
     ("/cosi.resource.State/Watch", Role::Reader),

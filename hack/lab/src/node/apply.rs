@@ -121,8 +121,21 @@ impl Inner {
             }
             Command::Restart { drain, down_for } => self.restart(drain, down_for).await,
             Command::Cut => self.cut().await,
-            Command::Power(going_down) => {
-                self.power.set(going_down);
+            Command::Power(effect) => {
+                self.power.set(effect);
+                Ok(json!({}))
+            }
+            Command::EndEvents => {
+                self.events.end();
+                Ok(json!({}))
+            }
+            Command::Maintenance => {
+                stage::enter_maintenance(&self.store)?;
+                node_addresses::update(&self.store)?;
+                Ok(json!({}))
+            }
+            Command::Report(version) => {
+                self.reported.set(Some(version));
                 Ok(json!({}))
             }
             Command::Calls(method) => {

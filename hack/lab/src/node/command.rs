@@ -13,7 +13,7 @@ use tonic::Code;
 
 pub use parse::ParseError;
 
-use super::{network::Origin, power::GoingDown, spec::Prefix, store::Document};
+use super::{network::Origin, power::Effect, spec::Prefix, store::Document};
 
 /// The commands as `lab node --help` lists them.
 pub const HELP: &str = "\
@@ -48,6 +48,12 @@ Commands:
   power record                           Shutdown and Reboot are only recorded (at first)
   power stop PID [after TIME] [vanish TIME]
                                          the next one changes the stage, stops PID, and the socket goes
+  power run [drain TIME] [services TIME] [locked|fatal|silent]
+                                         from now on each runs Talos's sequence, with stage, phases and events, to
+                                         the end of the socket; or it is not begun, or fails, or nothing follows
+  events end                             every stream of events ends with OK, as an overrun one does
+  maintenance                            the node has no machine configuration
+  report VERSION                         the version that the node claims, for example v1.7.5
   calls [METHOD]                         reset-calls forgets them
   expect call METHOD [role R] [outcome CODE] [KEY=VALUE]... [count N] [within TIME]
   expect no call METHOD [role R] [outcome CODE] [KEY=VALUE]... [for TIME]
@@ -118,8 +124,14 @@ pub enum Command {
     },
     /// `cut`: closes all connections hard, the socket stays
     Cut,
-    /// `power record`, `power stop PID [after TIME] [vanish TIME]`
-    Power(Option<GoingDown>),
+    /// `power record`, `power stop PID [after TIME] [vanish TIME]`, `power run [WORD TIME]... [FAULT]`
+    Power(Effect),
+    /// `events end`
+    EndEvents,
+    /// `maintenance`
+    Maintenance,
+    /// `report VERSION`
+    Report(String),
     /// `calls [METHOD]`
     Calls(Option<String>),
     /// `expect call METHOD [role ROLE] [outcome CODE] [KEY=VALUE]... [count N] [within TIME]`

@@ -2,23 +2,33 @@
 //!
 //! Replies are those of machined without node context: one message, without metadata.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use futures::{Stream, stream};
 use talos_vmtoolsd::pb::machine as pb;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     calls::Record,
     filesystems::Filesystems,
+    events::{Events, Feed},
     power::{Power, Sequence},
-    release::Release,
+    release::{Release, Reported},
+    sequence,
 };
 use crate::pb::machine::machine_service_server::MachineService;
 
 /// The service.
 pub struct Machine {
-    /// The release that it reports.
+    /// The release whose habits it has.
     pub release: Release,
+    /// The release that it reports.
+    pub reported: Arc<Reported>,
+    /// What happens.
+    pub events: Arc<Events>,
+    /// When the server that this service belongs to is about to end.
+    pub stopping: CancellationToken,
     /// What becomes of Shutdown and Reboot.
     pub power: Arc<Power>,
     /// What Mounts tells.
@@ -53,7 +63,7 @@ impl MachineService for Machine {
             messages: vec![pb::Version {
                 metadata: None,
                 version: Some(pb::VersionInfo {
-                    tag: self.release.tag().to_owned(),
+                    tag: self.reported.tag(self.release),
                     sha: "00000000".to_owned(),
                     built: String::new(),
                     go_version: "go1.25.0".to_owned(),
@@ -81,12 +91,22 @@ impl MachineService for Machine {
         &self,
         request: Request<pb::ShutdownRequest>,
     ) -> Result<Response<pb::ShutdownResponse>, Status> {
-        note(&request, "force", request.get_ref().force.to_string());
-        self.power.begin(Sequence::Shutdown);
+        let force = request.get_ref().force;
+        note(&request, "force", force.to_string());
+        let actor_id = actor_id();
+        if !force && self.reported.needs_configuration() && self.power.is_in_maintenance() {
+            self.power.crash();
+        } else {
+            self.power.begin(sequence::Request {
+                sequence: Sequence::Shutdown,
+                force,
+                actor: actor_id.clone(),
+            });
+        }
         Ok(Response::new(pb::ShutdownResponse {
             messages: vec![pb::Shutdown {
                 metadata: None,
-                actor_id: actor_id(),
+                actor_id,
             }],
         }))
     }
@@ -103,13 +123,36 @@ impl MachineService for Machine {
             Err(_) => mode.to_string(),
         };
         note(&request, "mode", name);
-        self.power.begin(Sequence::Reboot);
+        let actor_id = actor_id();
+        self.power.begin(sequence::Request {
+            sequence: Sequence::Reboot,
+            force: false,
+            actor: actor_id.clone(),
+        });
         Ok(Response::new(pb::RebootResponse {
             messages: vec![pb::Reboot {
                 metadata: None,
-                actor_id: actor_id(),
+                actor_id,
             }],
         }))
+    }
+
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+
+    async fn events(
+        &self,
+        request: Request<pb::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let wanted = request.get_ref();
+        let from = match (&*wanted.tail_id, wanted.tail_seconds, wanted.tail_events) {
+            ("", 0, 0) => "now",
+            ("", 0, _) => "events",
+            ("", ..) => "seconds",
+            _ => "id",
+        };
+        note(&request, "from", from);
+        let feed = self.events.follow(wanted, self.stopping.clone());
+        Ok(Response::new(Box::pin(stream::unfold(feed, Feed::next))))
     }
 }
 

@@ -7,6 +7,7 @@
 //!   this machine --mirror--> store --feeds--> cosi.resource.State  \
 //!                              ^                                    gateway <-- listener <-- unix socket
 //!                  stage -- power <---------- machine.MachineService /    (calls, roles, faults)
+//!                            └--sequence--events--> Events
 //! ```
 //!
 //! What a release does differently stands in [`release`] and, for types and fields, in [`schema`]; what can go wrong in
@@ -20,6 +21,7 @@ pub mod command;
 pub mod control;
 mod cosi;
 mod crowd;
+pub mod events;
 pub mod faults;
 pub mod filesystems;
 mod gateway;
@@ -32,6 +34,7 @@ pub mod power;
 pub mod release;
 pub mod schema;
 pub mod script;
+pub mod sequence;
 pub mod spec;
 mod stage;
 pub mod store;
@@ -114,6 +117,8 @@ struct Inner {
     peers: Arc<peers::Peers>,
     churn: crowd::Churn,
     power: Arc<power::Power>,
+    events: Arc<events::Events>,
+    reported: Arc<release::Reported>,
     orders: listener::Orders,
     listening: watch::Sender<bool>,
 }
@@ -181,9 +186,16 @@ impl Node {
         };
 
         let (orders, obeyed) = mpsc::channel(16);
-        let power = power::Power::new(Arc::clone(&store), orders.clone(), tasks.clone(), stop.clone());
         let peers = Arc::new(peers::Peers::new(Arc::clone(&store)));
         let churn = crowd::Churn::new(Arc::clone(&store), tasks.clone(), stop.clone());
+        let events = Arc::<events::Events>::default();
+        let power = power::Power::new(
+            Arc::clone(&store),
+            Arc::clone(&events),
+            orders.clone(),
+            tasks.clone(),
+            stop.clone(),
+        );
         let inner = Arc::new(Inner {
             store,
             calls: Arc::default(),
@@ -192,6 +204,8 @@ impl Node {
             peers,
             churn,
             power: Arc::new(power),
+            events,
+            reported: Arc::default(),
             orders,
             listening: watch::Sender::new(true),
         });
@@ -211,6 +225,9 @@ impl Node {
                 };
                 let machine = machine::Machine {
                     release: server.store.release(),
+                    reported: Arc::clone(&server.reported),
+                    events: Arc::clone(&server.events),
+                    stopping: drain.clone(),
                     power: Arc::clone(&server.power),
                     filesystems: Arc::clone(&server.filesystems),
                 };

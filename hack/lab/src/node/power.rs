@@ -1,7 +1,8 @@
 //! What becomes of Shutdown and Reboot.
 //!
 //! By default they are recorded and nothing else happens. On request the node goes down as Talos does, seen from an
-//! extension service: the stage changes at once, later the service gets SIGTERM, and at last the socket is gone.
+//! extension service: the stage changes at once, later the service gets SIGTERM, and at last the socket is gone; or it
+//! runs Talos's sequences, with their events and failures ([`super::sequence`]).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +16,9 @@ use nix::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    events::Events,
     listener::{Order, Orders},
+    sequence::{Course, Request, Runner},
     stage,
     store::Store,
 };
@@ -30,7 +33,16 @@ pub enum Sequence {
 }
 
 impl Sequence {
-    fn stage(self) -> &'static str {
+    /// Talos's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Reboot => "reboot",
+        }
+    }
+
+    /// The stage while it runs.
+    pub fn stage(self) -> &'static str {
         match self {
             Self::Shutdown => "shutting down",
             Self::Reboot => "rebooting",
@@ -49,48 +61,94 @@ pub struct GoingDown {
     pub vanish_after: Duration,
 }
 
+/// What a request does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// It is recorded.
+    #[default]
+    Record,
+    /// The next one makes the node go down.
+    GoDown(GoingDown),
+    /// Each one runs its sequence.
+    Run(Course),
+}
+
 /// The power state of the node.
 pub struct Power {
     store: Arc<Store>,
     orders: Orders,
-    going_down: Mutex<Option<GoingDown>>,
+    runner: Runner,
+    effect: Mutex<Effect>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Power {
     /// Power of a node whose listener takes `orders` and whose tasks end with `stop`.
-    pub fn new(store: Arc<Store>, orders: Orders, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        events: Arc<Events>,
+        orders: Orders,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
+            runner: Runner::new(Arc::clone(&store), events, orders.clone()),
             store,
             orders,
-            going_down: Mutex::default(),
+            effect: Mutex::default(),
             tasks,
             stop,
         }
     }
 
-    /// Decides what the next request does; `None` only records it.
-    pub fn set(&self, going_down: Option<GoingDown>) {
-        *self.going_down.lock().unwrap_or_else(PoisonError::into_inner) = going_down;
+    /// Decides what the next request does.
+    pub fn set(&self, effect: Effect) {
+        *self.effect.lock().unwrap_or_else(PoisonError::into_inner) = effect;
     }
 
-    /// A request was accepted. The first one takes effect.
-    pub fn begin(&self, sequence: Sequence) {
-        let taken = self
-            .going_down
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(going_down) = taken else {
-            return;
+    /// A request was accepted.
+    pub fn begin(&self, request: Request) {
+        let effect = {
+            let mut effect = self.effect.lock().unwrap_or_else(PoisonError::into_inner);
+            let present = *effect;
+            if let Effect::GoDown(_) = present {
+                *effect = Effect::Record;
+            }
+            present
         };
-        // The stage is a known name, so this cannot fail.
-        _ = stage::set(&self.store, sequence.stage(), true, &[]);
+        match effect {
+            Effect::Record => {}
+            Effect::GoDown(going_down) => {
+                // The stage is a known name, so this cannot fail.
+                _ = stage::set(&self.store, request.sequence.stage(), true, &[]);
+                self.spawn(go_down(going_down, self.orders.clone()));
+            }
+            Effect::Run(course) => self.spawn(self.runner.clone().run(request, course)),
+        }
+    }
+
+    /// The node has no machine configuration.
+    pub fn is_in_maintenance(&self) -> bool {
+        self.runner.stage() == "maintenance"
+    }
+
+    /// PID 1 panics: the socket is gone, and nothing was said.
+    pub fn crash(&self) {
         let orders = self.orders.clone();
+        self.spawn(async move {
+            let order = Order {
+                drain: None,
+                ..Order::vanish()
+            };
+            _ = orders.send(order).await;
+        });
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            _ = stop.run_until_cancelled(go_down(going_down, orders)).await;
+            _ = stop.run_until_cancelled(work).await;
         });
     }
 }

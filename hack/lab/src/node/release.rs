@@ -1,6 +1,10 @@
 //! What differs between the Talos releases that the node can play.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 /// A Talos minor release, 1.10 to 1.14.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +54,33 @@ impl Release {
     }
 }
 
+/// The version that the node claims to be, where that is not the release it plays.
+#[derive(Debug, Default)]
+pub struct Reported(Mutex<Option<String>>);
+
+impl Reported {
+    /// From now on the Version call gives `tag`; `None` for the release's own.
+    pub fn set(&self, tag: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tag;
+    }
+
+    /// The `version.tag` of a node that plays `release`.
+    pub fn tag(&self, release: Release) -> String {
+        let reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.clone().unwrap_or_else(|| release.tag().to_owned())
+    }
+
+    /// Shutdown without `force` meets a nil machine configuration and ends PID 1: Talos 1.5.0 to 1.7.5 (fixed by
+    /// d983e4430).
+    pub fn needs_configuration(&self) -> bool {
+        let reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.as_ref().is_some_and(|tag| {
+            let old = ["v1.5.", "v1.6."].iter().any(|minor| tag.starts_with(minor));
+            old || matches!(tag.strip_prefix("v1.7."), Some("0" | "1" | "2" | "3" | "4" | "5"))
+        })
+    }
+}
+
 impl fmt::Display for Release {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minor = match self {
@@ -87,6 +118,22 @@ mod tests {
         }
         assert!("1.9".parse::<Release>().is_err());
         assert!("1.1".parse::<Release>().is_err());
+    }
+
+    #[test]
+    fn a_reported_version_hides_the_release() {
+        let reported = Reported::default();
+        assert_eq!(reported.tag(Release::V1_10), "v1.10.6");
+        for (tag, crashes) in [
+            ("v1.5.0", true),
+            ("v1.7.5", true),
+            ("v1.7.6", false),
+            ("v1.8.0", false),
+        ] {
+            reported.set(Some(tag.to_owned()));
+            assert_eq!(reported.tag(Release::V1_10), tag);
+            assert_eq!(reported.needs_configuration(), crashes, "{tag}");
+        }
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use serde_json::json;
 
 use super::{
-    schema::runtime,
+    schema::{
+        cluster::MACHINE_TYPES,
+        network::{NODE_ADDRESS_FILTERS, NODE_ADDRESSES},
+        runtime,
+    },
     store::{Document, Store, StoreError},
 };
 
@@ -21,4 +25,27 @@ pub fn set(store: &Store, stage: &str, ready: bool, unmet: &[(String, String)]) 
         MACHINE,
         json!({ "stage": stage, "status": { "ready": ready, "unmetConditions": unmet } }),
     ))
+}
+
+/// Takes the machine configuration away: the stage is `maintenance`, the machine has no type, and what is derived from
+/// the configuration is gone.
+pub fn enter_maintenance(store: &Store) -> Result<(), StoreError> {
+    set(store, "maintenance", true, &[])?;
+    store.put(Document::new(
+        MACHINE_TYPES,
+        "machine-type",
+        json!({ "machineType": "unknown" }),
+    ))?;
+    for (kind, wanted) in [(NODE_ADDRESS_FILTERS, ""), (NODE_ADDRESSES, "-")] {
+        let (resources, _) = store.kind(None, kind)?;
+        for resource in store.list(&resources) {
+            let filtered = ["no-k8s", "only-k8s"]
+                .iter()
+                .any(|filter| resource.id().ends_with(&format!("{wanted}{filter}")));
+            if filtered {
+                store.remove(None, kind, resource.id())?;
+            }
+        }
+    }
+    Ok(())
 }

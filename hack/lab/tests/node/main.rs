@@ -12,6 +12,7 @@ mod encoding;
 mod faults;
 mod mirror;
 mod releases;
+mod power;
 mod restarts;
 mod roles;
 mod sockets;

@@ -11,12 +11,13 @@ use super::{
         crowd,
         listener::DRAIN,
         network::{MAIN_TABLE, Origin, PERMANENT},
-        power::GoingDown,
+        power::{Effect, GoingDown},
         schema::{
             Names,
             names::{ADDRESS_FLAGS, ROUTE_PROTOCOL, SCOPE},
         },
         script,
+        sequence::{Course, Fault},
     },
     Command, Expected, NewAddress, NewLink, NewRoute, ResourceChange, Switch,
     words::{Words, time, wrong},
@@ -187,7 +188,13 @@ fn command(words: &mut Words<'_>) -> Result<Command, ParseError> {
         "restart" => restart(words, Some(DRAIN))?,
         "kill" => restart(words, None)?,
         "cut" => Command::Cut,
-        "power" => power(words)?,
+        "power" => Command::Power(power(words)?),
+        "events" => {
+            keyword(words, "end")?;
+            Command::EndEvents
+        }
+        "maintenance" => Command::Maintenance,
+        "report" => Command::Report(words.need("a version")?.to_owned()),
         "calls" => Command::Calls(words.next().map(str::to_owned)),
         "expect" => expect(words)?,
         "reset-calls" => Command::ResetCalls,
@@ -355,11 +362,12 @@ fn restart(words: &mut Words<'_>, mut drain: Option<Duration>) -> Result<Command
     Ok(Command::Restart { drain, down_for })
 }
 
-fn power(words: &mut Words<'_>) -> Result<Command, ParseError> {
-    match words.need("record or stop")? {
-        "record" => return Ok(Command::Power(None)),
+fn power(words: &mut Words<'_>) -> Result<Effect, ParseError> {
+    match words.need("record, stop or run")? {
+        "record" => return Ok(Effect::Record),
+        "run" => return Ok(Effect::Run(course(words)?)),
         "stop" => {}
-        word => return Err(wrong(word, "effect of power calls: record or stop")),
+        word => return Err(wrong(word, "effect of power calls: record, stop or run")),
     }
     let pid: i32 = words.value("process id")?;
     // 0 and below are groups, 1 is not ours to stop.
@@ -378,7 +386,25 @@ fn power(words: &mut Words<'_>) -> Result<Command, ParseError> {
             word => return Err(wrong(word, "word of this command: after or vanish")),
         }
     }
-    Ok(Command::Power(Some(going_down)))
+    Ok(Effect::GoDown(going_down))
+}
+
+fn course(words: &mut Words<'_>) -> Result<Course, ParseError> {
+    let mut course = Course::default();
+    while let Some(word) = words.next() {
+        match word {
+            "drain" => course.drain = words.time()?,
+            "services" => course.services = words.time()?,
+            "locked" => course.fault = Some(Fault::Locked),
+            "fatal" => course.fault = Some(Fault::Fatal),
+            "silent" => course.fault = Some(Fault::Silent),
+            word => {
+                let expected = "word of this command: drain, services, locked, fatal or silent";
+                return Err(wrong(word, expected));
+            }
+        }
+    }
+    Ok(course)
 }
 
 fn expect(words: &mut Words<'_>) -> Result<Command, ParseError> {

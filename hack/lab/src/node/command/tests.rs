@@ -46,6 +46,31 @@ fn a_link_has_a_kind_and_attributes_in_any_order() {
 }
 
 #[test]
+fn power_calls_have_an_effect() {
+    use super::super::{
+        power::Effect,
+        sequence::{Course, Fault},
+    };
+    let effect = |line: &str| match parse(line) {
+        Command::Power(effect) => effect,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(effect("power record"), Effect::Record);
+    assert_eq!(effect("power run"), Effect::Run(Course::default()));
+    assert_eq!(
+        effect("power run drain 3s services 100ms fatal"),
+        Effect::Run(Course {
+            drain: Duration::from_secs(3),
+            services: Duration::from_millis(100),
+            fault: Some(Fault::Fatal),
+        })
+    );
+    assert!("power run slowly".parse::<Command>().is_err());
+    assert!("events begin".parse::<Command>().is_err());
+    assert!("report".parse::<Command>().is_err());
+}
+
+#[test]
 fn times_are_understood() {
     for (text, millis) in [("2s", 2000), ("500ms", 500), ("0.25s", 250), ("3", 3000)] {
         let Command::Restart { down_for, .. } = parse(&format!("restart down-for {text}")) else {
