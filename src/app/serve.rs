@@ -29,7 +29,7 @@ use crate::{
     rpci::Client,
     supervisor::StopSignals,
     support::{Reporter, Sources, Support},
-    talos::{self, RebootMode, Snapshot},
+    talos::{self, Snapshot},
     tclo::{
         Feature,
         thread::{self, Running},
@@ -141,7 +141,13 @@ fn start(
 
     let resumed = Resumed::default();
     let signal = resumed.clone();
-    let (power, worker) = power::pair(Arc::clone(&rpci), client, RebootMode::Default, move || signal.tell());
+    let (power, worker) = power::pair(
+        Arc::clone(&rpci),
+        client,
+        snapshots.clone(),
+        settings.power,
+        move || signal.tell(),
+    );
     tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
 
     let (state, tools_state) = watch::channel(ToolsState::default());

@@ -21,7 +21,10 @@ use std::{
 };
 
 pub use self::setting::{LogFormat, LogLevel};
-use crate::guestinfo::{HostnameMode, Policy, Selector, VipMode};
+use crate::{
+    guestinfo::{HostnameMode, Policy, Selector, VipMode},
+    power,
+};
 
 /// Where the optional file is looked for.
 pub const DEFAULT_FILE: &str = "/etc/talos-vmtoolsd/config.yaml";
@@ -65,6 +68,8 @@ pub struct Settings {
     pub talos_state: bool,
     /// Whether the fill of the node's filesystems is told.
     pub disks: bool,
+    /// How power operations are carried out.
+    pub power: power::Settings,
 }
 
 impl Settings {
@@ -97,6 +102,7 @@ impl Default for Settings {
             statistics: true,
             talos_state: true,
             disks: true,
+            power: power::Settings::default(),
         }
     }
 }
@@ -227,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::talos::RebootMode;
 
     fn load_pairs(pairs: &[(&str, &str)]) -> (Settings, Vec<Mistake>) {
         load_from(
@@ -276,6 +283,8 @@ mod tests {
             ("VMTOOLSD_TALOS_STATE", "off"),
             ("VMTOOLSD_DISKS", "off"),
             ("VMTOOLSD_USE_MACHINED", "true"),
+            ("VMTOOLSD_POWER_DRAIN", "5m"),
+            ("VMTOOLSD_REBOOT_MODE", "powercycle"),
         ]);
         assert_eq!(mistakes, vec![]);
         assert_eq!(
@@ -293,8 +302,27 @@ mod tests {
                 statistics: false,
                 talos_state: false,
                 disks: false,
+                power: power::Settings {
+                    reboot_mode: RebootMode::PowerCycle,
+                    drain: Some(Duration::from_secs(300)),
+                },
             }
         );
+    }
+
+    #[test]
+    fn a_drain_is_a_time_within_bounds() {
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("120", 120), ("60m", 3600)] {
+            let (settings, mistakes) = load_pairs(&[("VMTOOLSD_POWER_DRAIN", text)]);
+            assert_eq!(mistakes, vec![], "{text}");
+            assert_eq!(settings.power.drain, Some(Duration::from_secs(seconds)), "{text}");
+        }
+        let (settings, mistakes) = load_pairs(&[("VMTOOLSD_POWER_DRAIN", "0")]);
+        assert_eq!((settings.power.drain, mistakes), (None, vec![]));
+        for text in ["3601", "61m", "-1", "1h", "5 m", "18446744073709551615m", "s"] {
+            let (settings, mistakes) = load_pairs(&[("VMTOOLSD_POWER_DRAIN", text)]);
+            assert_eq!((settings.power.drain, mistakes.len()), (None, 1), "{text}");
+        }
     }
 
     #[test]

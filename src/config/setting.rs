@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::Settings;
-use crate::guestinfo::{HostnameMode, Selector, VipMode};
+use crate::{
+    guestinfo::{HostnameMode, Selector, VipMode},
+    talos::RebootMode,
+};
 
 /// How much is logged, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +168,28 @@ const TABLE: &[Setting] = &[
         },
     },
     Setting {
+        variable: "VMTOOLSD_POWER_DRAIN",
+        key: Some("power.drain"),
+        accepted: "a time such as 90s or 5m, at most 60m, or 0 for Talos's own limits",
+        parse: |settings, value| {
+            let drain = seconds(value)?;
+            (drain <= LONGEST_DRAIN).then(|| settings.power.drain = (!drain.is_zero()).then_some(drain))
+        },
+    },
+    Setting {
+        variable: "VMTOOLSD_REBOOT_MODE",
+        key: Some("power.reboot_mode"),
+        accepted: "default or powercycle",
+        parse: |settings, value| {
+            settings.power.reboot_mode = match value {
+                "default" => RebootMode::Default,
+                "powercycle" => RebootMode::PowerCycle,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Setting {
         variable: "VMTOOLSD_DISKS",
         key: Some("report.disks"),
         accepted: BOOLEAN,
@@ -183,6 +208,20 @@ const TABLE: &[Setting] = &[
         parse: |settings, value| boolean(value).map(|on| settings.talos_state = on),
     },
 ];
+
+/// Longest drain that can be set. Talos itself gives up after some 6 minutes.
+const LONGEST_DRAIN: Duration = Duration::from_secs(60 * 60);
+
+/// `90s`, `5m`, or a number of seconds.
+fn seconds(value: &str) -> Option<Duration> {
+    let (number, unit) = match (value.strip_suffix('s'), value.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => (value, 1),
+    };
+    let number: u64 = number.parse().ok()?;
+    Some(Duration::from_secs(number.checked_mul(unit)?))
+}
 
 /// The spellings of YAML 1.1 and of Go's ParseBool.
 fn boolean(value: &str) -> Option<bool> {

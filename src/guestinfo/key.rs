@@ -34,6 +34,8 @@ pub enum Key {
     DisksPacked,
     /// `info-set guestinfo.talos.clock-offset`: guest minus host in seconds, empty while it is under one second.
     ClockOffset,
+    /// `info-set guestinfo.talos.last-error`: why the last power operation failed; empty once one has begun.
+    LastError,
     /// `info-set guestinfo.talos.…`. vSphere: extra configuration of the same name.
     #[serde(untagged)]
     Talos(StateKey),
@@ -55,6 +57,7 @@ impl Key {
             Self::DisksPacked => "disks-packed",
             Self::Talos(key) => key.name(),
             Self::ClockOffset => "clock-offset",
+            Self::LastError => "last-error",
         }
     }
 
@@ -69,6 +72,7 @@ impl Key {
             Self::Uptime => Some(Request::guest_info_text(7, value)),
             Self::Talos(key) => Some(key.set(value)),
             Self::ClockOffset => Some(Request::info_set("talos.clock-offset", value)),
+            Self::LastError => Some(Request::info_set("talos.last-error", value)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Power: what the host asks of the machine, and what it tells about it.
 //!
 //! ```text
-//!  OS_Halt, OS_Reboot ──> Feature ──gate──> bounded queue ──> Worker ──> Machine (Talos)
+//!  OS_Halt, OS_Reboot ──> Feature ──gate──> bounded queue ──> Worker ──> Course ──> Machine (Talos)
 //!        │ `OK ` at once                                        │
 //!        v                                                      v
 //!       host <──────── tools.os.statechange.status 1|0 ──────── Rpci
@@ -9,20 +9,38 @@
 //!
 //! The answer to the command says that it arrived; the status says what became of it. Status 1 is sent when Talos has
 //! accepted the call, 0 when it refused or has not answered within 2 s. A call that is late goes on: its result is
-//! logged, and a late failure goes to vmware.log.
+//! logged. What becomes of an accepted operation is followed by the node's events; a failure, late or not, is told in
+//! vmware.log and in `guestinfo.talos.last-error`, which the next operation that begins clears.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `feature` | the backdoor thread's side: requests in, `OK ` out |
+//! | `gate` | one operation at a time |
+//! | `worker` | jobs, and the status for each request |
+//! | `course` | one operation from the request to its end |
+//! | `stage` | what may be asked of a node that is booting, upgrading, going down |
+//! | `progress` | what events and stages say of an accepted operation |
+//! | `host` | what the host is told |
 //!
 //! `OS_PowerOn`, `OS_Suspend` and `OS_Resume` need no action but a status: until the one for `OS_PowerOn` arrives, the
 //! host takes the tools for not yet running (guestinfo.md 7.4).
 
 #![forbid(unsafe_code)]
 
+mod course;
 mod feature;
 mod gate;
+mod host;
+mod progress;
+mod stage;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use self::{
     feature::Power,
@@ -31,9 +49,19 @@ pub use self::{
 };
 use crate::{
     rpci::Rpci,
-    talos::{Machine, RebootMode},
+    talos::{Machine, RebootMode, Snapshot},
     tclo::StateChange,
 };
+
+/// How operations are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How Talos reboots.
+    pub reboot_mode: RebootMode,
+    /// How long a shutdown may drain, counted from Talos's answer; then it is asked for again with `force`, once.
+    /// Without it Talos's own limits hold (1 min to cordon, 5 min to drain).
+    pub drain: Option<Duration>,
+}
 
 /// Jobs that may wait for the worker, which is rarely longer away than one poll of its queue.
 const QUEUE: usize = 16;
@@ -66,14 +94,15 @@ impl SharedGate {
 pub fn pair<R: Rpci, M: Machine>(
     rpci: Arc<R>,
     machine: Arc<M>,
-    mode: RebootMode,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    settings: Settings,
     resumed: impl FnMut() + Send + 'static,
 ) -> (Power, Worker<R, M>) {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let gate = SharedGate::default();
     (
         Power::new(gate.clone(), jobs, Box::new(resumed)),
-        Worker::new(gate, queue, rpci, machine, mode),
+        Worker::new(gate, queue, rpci, machine, snapshots, settings),
     )
 }
 

@@ -6,7 +6,11 @@
     reason = "test code"
 )]
 
+mod course;
+
 use std::{
+    convert::Infallible,
+    future::pending,
     sync::{
         Mutex as StdMutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +18,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    sync::broadcast,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -23,24 +31,49 @@ use crate::{
         Resend,
         scripted::{Host, no_channel, refused},
     },
-    talos::CallError,
+    talos::{
+        CallError,
+        events::{Event, Failure, Heard, Step, What},
+        snapshot::{Fact, MachineStatus, Version},
+    },
     tclo::{Command, Feature, Reply},
 };
 
-/// A node that answers after a while.
+/// A node that answers after a while, and tells what it is told to tell.
 struct Node {
     calls: StdMutex<Vec<&'static str>>,
     takes: StdMutex<Duration>,
     accepts: StdMutex<bool>,
+    /// Whether anybody listened when the last call came.
+    listened: StdMutex<bool>,
+    /// Whether a stream of events is greeted.
+    greets: StdMutex<bool>,
+    events: broadcast::Sender<Event>,
 }
 
 impl Node {
+    fn new(takes: Duration, accepts: bool) -> Self {
+        Self {
+            calls: StdMutex::default(),
+            takes: StdMutex::new(takes),
+            accepts: StdMutex::new(accepts),
+            listened: StdMutex::new(false),
+            greets: StdMutex::new(true),
+            events: broadcast::channel(16).0,
+        }
+    }
+
     async fn call(&self, name: &'static str) -> Result<String, CallError> {
-        self.calls.lock().unwrap().push(name);
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(name);
+            calls.len()
+        };
+        *self.listened.lock().unwrap() = self.events.receiver_count() > 0;
         let takes = *self.takes.lock().unwrap();
         sleep(takes).await;
         if *self.accepts.lock().unwrap() {
-            Ok("actor".into())
+            Ok(format!("actor-{number}"))
         } else {
             Err(CallError::Status {
                 method: "machine.MachineService/Shutdown",
@@ -48,6 +81,26 @@ impl Node {
                 message: "not supported in container mode".into(),
             })
         }
+    }
+
+    /// Tells of a sequence.
+    fn tell(&self, actor: &str, name: &str, step: Step) {
+        let what = What::Sequence {
+            name: name.into(),
+            step,
+        };
+        let actor = actor.into();
+        self.events.send(Event { actor, what }).unwrap();
+    }
+
+    /// Tells of a phase that begins.
+    fn enter(&self, actor: &str, name: &str) {
+        let what = What::Phase {
+            name: name.into(),
+            begins: true,
+        };
+        let actor = actor.into();
+        self.events.send(Event { actor, what }).unwrap();
     }
 }
 
@@ -63,6 +116,43 @@ impl Machine for Node {
         })
         .await
     }
+
+    async fn events(&self, heard: mpsc::Sender<Heard>) -> Infallible {
+        if !*self.greets.lock().unwrap() {
+            return pending().await;
+        }
+        let mut events = self.events.subscribe();
+        heard.send(Heard::Listening).await.unwrap();
+        while let Ok(event) = events.recv().await {
+            heard.send(Heard::Event(event)).await.unwrap();
+        }
+        pending().await
+    }
+}
+
+fn failed(failure: Failure) -> Step {
+    Step::Failed {
+        failure,
+        message: "as Talos puts it".into(),
+    }
+}
+
+fn at(stage: i32, tag: &str) -> Arc<Snapshot> {
+    Arc::new(Snapshot {
+        machine: Fact::Known {
+            value: MachineStatus {
+                stage,
+                ..MachineStatus::default()
+            },
+        },
+        version: Fact::Known {
+            value: Version {
+                tag: tag.into(),
+                ..Version::default()
+            },
+        },
+        ..Snapshot::default()
+    })
 }
 
 /// Both halves between a scripted host and a scripted node.
@@ -70,19 +160,17 @@ struct Bench {
     host: Arc<Host>,
     node: Arc<Node>,
     feature: Power,
+    snapshots: watch::Sender<Arc<Snapshot>>,
     resumed: Arc<AtomicUsize>,
     shutdown: CancellationToken,
     worker: JoinHandle<()>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the bench owns and awaits the task")]
-fn bench(takes: Duration, accepts: bool) -> Bench {
+fn bench_with(takes: Duration, accepts: bool, drain: Option<Duration>) -> Bench {
     let host = Arc::new(Host::new());
-    let node = Arc::new(Node {
-        calls: StdMutex::default(),
-        takes: StdMutex::new(takes),
-        accepts: StdMutex::new(accepts),
-    });
+    let node = Arc::new(Node::new(takes, accepts));
+    let (snapshots, snapshot) = watch::channel(at(RUNNING, "v1.14.1"));
     let resumed = Arc::new(AtomicUsize::new(0));
     let on_resume = {
         let resumed = resumed.clone();
@@ -90,17 +178,34 @@ fn bench(takes: Duration, accepts: bool) -> Bench {
             resumed.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let (feature, worker) = pair(host.clone(), node.clone(), RebootMode::PowerCycle, on_resume);
+    let settings = Settings {
+        reboot_mode: RebootMode::PowerCycle,
+        drain,
+    };
+    let (feature, worker) = pair(host.clone(), node.clone(), snapshot, settings, on_resume);
     let shutdown = CancellationToken::new();
     Bench {
         host,
         node,
         feature,
+        snapshots,
         resumed,
         worker: tokio::spawn(worker.run(shutdown.clone())),
         shutdown,
     }
 }
+
+fn bench(takes: Duration, accepts: bool) -> Bench {
+    bench_with(takes, accepts, None)
+}
+
+/// Talos's numbers of stages.
+const MAINTENANCE: i32 = 3;
+const RUNNING: i32 = 4;
+const REBOOTING: i32 = 5;
+const SHUTTING_DOWN: i32 = 6;
+const RESETTING: i32 = 7;
+const UPGRADING: i32 = 8;
 
 impl Bench {
     fn ask(&mut self, change: StateChange) -> Reply {
@@ -130,6 +235,65 @@ impl Bench {
             .collect()
     }
 
+    /// What was published as the last error, oldest first.
+    fn errors(&self) -> Vec<String> {
+        let seen = self.host.seen();
+        seen.iter()
+            .filter_map(|seen| {
+                let text = seen.text();
+                let text = text.strip_prefix("info-set guestinfo.talos.last-error ")?;
+                Some(text.strip_suffix(r"\x00")?.to_owned())
+            })
+            .collect()
+    }
+
+    /// Waits for a request of the host that makes it so.
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..100 {
+            let seen = self.host.seen().len();
+            if holds(self) {
+                return;
+            }
+            self.host.wait_for(seen + 1).await;
+        }
+        panic!("{what}: {:?}", self.host.seen());
+    }
+
+    /// Waits until the host has this many statuses.
+    async fn reported(&self, count: usize) {
+        self.until("statuses", |bench| bench.statuses().len() >= count)
+            .await;
+    }
+
+    /// Waits until vmware.log has a line with these words.
+    async fn logged(&self, words: &str) {
+        self.until("a line", |bench| {
+            bench.lines().iter().any(|line| line.contains(words))
+        })
+        .await;
+    }
+
+    /// Asks, and waits until the host was told how Talos took it.
+    async fn accepted(&mut self, change: StateChange) {
+        assert_eq!(self.ask(change), Reply::ok());
+        self.until("a status and a line", |bench| {
+            bench.statuses().len() == 1 && bench.lines().len() == 1
+        })
+        .await;
+        assert!(self.statuses()[0].starts_with("1 "), "{:?}", self.statuses());
+        assert!(self.lines()[0].contains("actor-1"), "{:?}", self.lines());
+    }
+
+    /// Waits for a failure that is told everywhere.
+    async fn failed(&self, words: &str) {
+        self.until("a failure", |bench| {
+            bench.errors().iter().any(|error| error.contains(words))
+        })
+        .await;
+        let line = self.lines().last().unwrap().clone();
+        assert!(line.contains(words), "{line}");
+    }
+
     async fn end(self) {
         self.shutdown.cancel();
         self.worker.await.unwrap();
@@ -142,7 +306,7 @@ const BUSY: &str = "State change already in progress";
 async fn a_shutdown_is_answered_called_once_and_reported() {
     let mut bench = bench(Duration::from_millis(30), true);
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(1).await;
+    bench.reported(1).await;
     assert_eq!(bench.calls(), ["shutdown"]);
     assert_eq!(bench.statuses(), [r"1 1\x00"]);
     assert!(bench.feature.wants_fast_polling());
@@ -153,7 +317,7 @@ async fn a_shutdown_is_answered_called_once_and_reported() {
 async fn a_reboot_uses_the_mode_of_the_settings() {
     let mut bench = bench(Duration::ZERO, true);
     assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
-    bench.host.wait_for(1).await;
+    bench.reported(1).await;
     assert_eq!(bench.calls(), ["reboot powercycle"]);
     assert_eq!(bench.statuses(), [r"1 2\x00"]);
     bench.end().await;
@@ -166,11 +330,11 @@ async fn twelve_identical_requests_are_one_call_and_twelve_statuses() {
         assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
     }
     assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
-    bench.host.wait_for(6).await;
+    bench.reported(6).await;
     for _ in 0..6 {
         assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
     }
-    bench.host.wait_for(12).await;
+    bench.reported(12).await;
     assert_eq!(bench.calls(), ["shutdown"]);
     assert_eq!(bench.statuses(), [r"1 1\x00"; 12]);
     assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
@@ -181,19 +345,13 @@ async fn twelve_identical_requests_are_one_call_and_twelve_statuses() {
 async fn a_refusal_is_reported_and_opens_the_gate() {
     let mut bench = bench(Duration::from_millis(10), false);
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(2).await;
+    bench.failed("not supported in container mode").await;
     assert_eq!(bench.statuses(), [r"0 1\x00"]);
-    assert!(
-        bench.lines()[0].contains("not supported in container mode"),
-        "{:?}",
-        bench.lines()
-    );
-    sleep(Duration::from_millis(1)).await;
     assert!(!bench.feature.wants_fast_polling());
 
     *bench.node.accepts.lock().unwrap() = true;
     assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
-    bench.host.wait_for(3).await;
+    bench.reported(2).await;
     assert_eq!(bench.calls(), ["shutdown", "reboot powercycle"]);
     assert_eq!(bench.statuses(), [r"0 1\x00", r"1 2\x00"]);
     bench.end().await;
@@ -203,31 +361,30 @@ async fn a_refusal_is_reported_and_opens_the_gate() {
 async fn a_slow_talos_is_status_0_after_two_seconds_and_still_one_call() {
     let mut bench = bench(Duration::from_secs(5), true);
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(1).await;
+    bench.reported(1).await;
     assert_eq!(bench.statuses(), [r"0 1\x00"]);
     assert_eq!(bench.host.seen()[0].at, Duration::from_secs(2));
     // The call goes on: the same request joins it, another one has to wait.
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
     assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
-    bench.host.wait_for(3).await;
+    bench.reported(2).await;
     assert_eq!(bench.statuses(), [r"0 1\x00"; 2]);
-    assert!(bench.lines()[0].contains("accepted late"), "{:?}", bench.lines());
+    bench.logged("accepted by Talos late, after 5.0s").await;
     // Asked once more, it is known to be accepted.
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(4).await;
+    bench.reported(3).await;
     assert_eq!(bench.statuses().last().unwrap(), r"1 1\x00");
     assert_eq!(bench.calls(), ["shutdown"]);
     bench.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_refusal_goes_to_vmware_log_only() {
+async fn a_late_refusal_goes_to_vmware_log_and_the_last_error() {
     let mut bench = bench(Duration::from_secs(5), false);
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(2).await;
+    bench.failed("not supported in container mode").await;
     assert_eq!(bench.statuses(), [r"0 1\x00"]);
     assert_eq!(bench.host.seen()[1].at, Duration::from_secs(5));
-    assert!(bench.lines()[0].contains("failed"), "{:?}", bench.lines());
     bench.end().await;
 }
 
@@ -235,15 +392,10 @@ async fn a_late_refusal_goes_to_vmware_log_only() {
 async fn a_talos_that_never_answers_does_not_keep_the_gate_shut() {
     let mut bench = bench(Duration::from_secs(1_000_000), true);
     assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(2).await;
-    assert!(
-        bench.lines()[0].contains("no answer within 60s"),
-        "{:?}",
-        bench.lines()
-    );
+    bench.failed("no answer within 60s").await;
     *bench.node.takes.lock().unwrap() = Duration::ZERO;
     assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
-    bench.host.wait_for(3).await;
+    bench.reported(2).await;
     assert_eq!(bench.statuses(), [r"0 1\x00", r"1 2\x00"]);
     bench.end().await;
 }
@@ -251,16 +403,15 @@ async fn a_talos_that_never_answers_does_not_keep_the_gate_shut() {
 #[tokio::test(start_paused = true)]
 async fn an_accepted_operation_stands_through_a_reset_and_ends_after_a_quarter_of_an_hour() {
     let mut bench = bench(Duration::ZERO, true);
-    assert_eq!(bench.ask(StateChange::Halt), Reply::ok());
-    bench.host.wait_for(1).await;
+    bench.accepted(StateChange::Halt).await;
+    bench.node.tell("actor-1", "shutdown", Step::Begun);
     bench.feature.on_reset();
     assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
     sleep(Duration::from_secs(15 * 60 - 1)).await;
     assert_eq!(bench.ask(StateChange::Reboot), Reply::Error(BUSY.into()));
-    bench.host.wait_for(2).await;
-    assert!(bench.lines()[0].contains("still not done"), "{:?}", bench.lines());
+    bench.failed("still not done").await;
     assert_eq!(bench.ask(StateChange::Reboot), Reply::ok());
-    bench.host.wait_for(3).await;
+    bench.reported(2).await;
     assert_eq!(bench.calls(), ["shutdown", "reboot powercycle"]);
     bench.end().await;
 }
@@ -341,12 +492,9 @@ async fn without_a_worker_the_gate_opens_again() {
 #[test]
 fn capabilities_end_with_a_space() {
     let host = Arc::new(Host::new());
-    let node = Arc::new(Node {
-        calls: StdMutex::default(),
-        takes: StdMutex::default(),
-        accepts: StdMutex::new(true),
-    });
-    let (mut feature, _worker) = pair(host, node, RebootMode::Default, || ());
+    let node = Arc::new(Node::new(Duration::ZERO, true));
+    let (_keep, snapshot) = watch::channel(at(RUNNING, "v1.14.1"));
+    let (mut feature, _worker) = pair(host, node, snapshot, Settings::default(), || ());
     let requests = feature.capabilities();
     let bytes: Vec<&[u8]> = requests.iter().map(crate::rpci::Request::bytes).collect();
     assert_eq!(

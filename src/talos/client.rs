@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    convert::Infallible,
     error::Error as _,
     future::Future,
     path::PathBuf,
@@ -25,7 +26,7 @@ use std::{
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response, Uri, header::HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::mpsc};
 use tonic::{Code, Status, Streaming, body::Body, transport::Channel, transport::Endpoint};
 use tower::{
     service_fn,
@@ -34,12 +35,16 @@ use tower::{
 
 use super::{
     CallError, Machine, RebootMode,
+    events::{self, Heard},
     snapshot::{Filesystem, Version},
 };
 use crate::pb::{
     common,
     cosi::resource::{WatchRequest, WatchResponse, state_client::StateClient},
-    machine::{RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient, reboot_request},
+    machine::{
+        Event, EventsRequest, RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient,
+        reboot_request,
+    },
 };
 
 /// Where every supported Talos serves its API.
@@ -59,12 +64,15 @@ const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 /// Most filesystems of one [`Client::mounts`]: a busy node has some hundreds, of pods.
 pub const MAX_FILESYSTEMS: usize = 4096;
 
+/// Largest event that is accepted, in bytes. The texts of errors and of services are the longest part.
+const MAX_EVENT: usize = 256 * 1024;
+
 /// HTTP/2 flow control windows in bytes, per stream and per connection: the protocol's minimum, and enough for all
 /// streams to move. Messages are small, and the peer is on this machine.
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Requests that may wait for the connection: one per watch, and a power call.
+/// Requests that may wait for the connection: one per watch, a power call and its events.
 const QUEUE: usize = 16;
 
 /// A method that is called: the least role it needs, and how long its answer may take.
@@ -112,8 +120,15 @@ pub const REBOOT: Method = Method {
     deadline: Duration::from_secs(5),
 };
 
+/// `Events`: what happens on the node, while an operation stands.
+pub const EVENTS: Method = Method {
+    path: "/machine.MachineService/Events",
+    role: READER,
+    deadline: Duration::from_secs(5),
+};
+
 /// Every method that is called.
-pub const METHODS: [Method; 5] = [VERSION, WATCH, MOUNTS, SHUTDOWN, REBOOT];
+pub const METHODS: [Method; 6] = [VERSION, WATCH, MOUNTS, SHUTDOWN, REBOOT, EVENTS];
 
 /// How Talos is reached.
 #[derive(Clone, Debug)]
@@ -260,6 +275,19 @@ impl Client {
             .map(tonic::Response::into_inner)
     }
 
+    /// `Events`. The first message is a hello, and due within the method's deadline; the others come when they come.
+    pub(super) async fn events(&self, request: EventsRequest) -> Result<Streaming<Event>, Status> {
+        let mut service = MachineServiceClient::new(self.transport()).max_decoding_message_size(MAX_EVENT);
+        let answer = tokio::time::timeout(self.deadline(&EVENTS), service.events(request)).await;
+        answer
+            .unwrap_or_else(|_| Err(overdue(self.deadline(&EVENTS))))
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
     fn transport(&self) -> Transport {
         let channel = self
             .shared
@@ -326,6 +354,10 @@ impl Machine for Client {
         let accepted = only(&REBOOT, reply.messages)?;
         refuse_failure(&REBOOT, accepted.metadata.as_ref())?;
         Ok(accepted.actor_id)
+    }
+
+    async fn events(&self, heard: mpsc::Sender<Heard>) -> Infallible {
+        events::follow(self, &heard).await
     }
 }
 
@@ -469,6 +501,7 @@ mod tests {
                 ("/machine.MachineService/Mounts", "os:reader"),
                 ("/machine.MachineService/Shutdown", "os:operator"),
                 ("/machine.MachineService/Reboot", "os:operator"),
+                ("/machine.MachineService/Events", "os:reader"),
             ]
         );
     }

@@ -4,7 +4,7 @@
 //!  machine.sock ──gRPC──> client ──COSI watches──> watch ──> reducer ──> watch::Sender<Arc<Snapshot>>
 //!                           ^                        │
 //!                           │                      decode: bytes of a resource to the types of the snapshot
-//!                           └── Machine: Shutdown, Reboot
+//!                           └── Machine: Shutdown, Reboot, and the events that tell what becomes of them
 //! ```
 //!
 //! [`spawn`] follows the node for as long as the daemon lives; [`observe`] looks once. A path in a comment
@@ -14,24 +14,34 @@
 
 pub mod client;
 pub mod decode;
+pub mod events;
 pub mod reducer;
 pub mod resource;
 pub mod snapshot;
 mod watch;
 
-use std::{collections::BTreeMap, collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, collections::BTreeSet, convert::Infallible, future::Future, sync::Arc,
+    time::Duration,
+};
 
 use thiserror::Error;
-use tokio::{sync::watch as channel, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch as channel},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
-use self::watch::{Follower, Progress};
 pub use self::{
     client::{Client, SOCKET, Settings},
     reducer::Selection,
     resource::ResourceType,
     snapshot::Snapshot,
+};
+use self::{
+    events::Heard,
+    watch::{Follower, Progress},
 };
 
 /// Follows the node in a task of `tasks` until `shutdown`.
@@ -132,4 +142,7 @@ pub trait Machine: Send + Sync + 'static {
     fn shutdown(&self, force: bool) -> impl Future<Output = Result<String, CallError>> + Send;
     /// `Reboot`, role os:operator. Gives Talos's id of this request.
     fn reboot(&self, mode: RebootMode) -> impl Future<Output = Result<String, CallError>> + Send;
+    /// `Events`, role os:reader: hands on what happens on the node, from the first [`Heard::Listening`] on without a
+    /// gap, for as long as it is polled.
+    fn events(&self, heard: mpsc::Sender<Heard>) -> impl Future<Output = Infallible> + Send;
 }

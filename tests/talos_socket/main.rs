@@ -21,6 +21,7 @@ use talos_vmtoolsd::{
     talos::{
         self, CallError, Client, Machine as _, RebootMode, ResourceType, Selection, Settings, Snapshot,
         client,
+        events::Heard,
         snapshot::{Fact, LinkStatus},
     },
 };
@@ -28,7 +29,7 @@ use tempfile::TempDir;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -213,6 +214,21 @@ async fn each_call_is_in_the_table_and_has_exactly_its_role() {
     );
     let mounts = bench.client.mounts().await.unwrap();
     assert_eq!((mounts[0].target.as_str(), mounts[0].available), ("/var", 400));
+    let (heard, mut events) = mpsc::channel(8);
+    // The stream ends without a word after its hello, and is opened again behind it.
+    let went_on = async {
+        for _ in 0..2 {
+            assert_eq!(events.recv().await, Some(Heard::Listening));
+        }
+        match events.recv().await {
+            Some(Heard::Event(event)) => assert_eq!(event.actor, "hello"),
+            other => panic!("{other:?}"),
+        }
+    };
+    tokio::select! {
+        never = bench.client.events(heard) => match never {},
+        in_time = tokio::time::timeout(LIMIT, went_on) => in_time.expect("events in time"),
+    }
     let calls = node.calls();
     for call in &calls {
         let method = client::METHODS

@@ -461,6 +461,11 @@ impl Node {
                     .unary(Reply(reply), request)
                     .await
             }
+            "/machine.MachineService/Events" => {
+                Grpc::new(ProstCodec::default())
+                    .server_streaming(History, request)
+                    .await
+            }
             "/cosi.resource.State/Watch" => {
                 let watch = Watch {
                     node: self.clone(),
@@ -550,6 +555,43 @@ impl<T: Message + Clone + Default + Send + Sync + 'static> UnaryService<machine:
     fn call(&mut self, _: tonic::Request<machine::ShutdownRequest>) -> Self::Future {
         let reply = self.0.clone();
         Box::pin(async move { Ok(tonic::Response::new(reply)) })
+    }
+}
+
+/// Streams that end after their hello, or after one event where they are asked to go on behind an id; its actor is that
+/// id.
+struct History;
+
+impl ServerStreamingService<machine::EventsRequest> for History {
+    type Response = machine::Event;
+    type ResponseStream = BoxStream<machine::Event>;
+    type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: tonic::Request<machine::EventsRequest>) -> Self::Future {
+        let behind = request.into_inner().tail_id;
+        let mut messages = vec![Ok(machine::Event {
+            data: Some(machine::EventPayload::default()),
+            id: "hello".into(),
+            ..machine::Event::default()
+        })];
+        if !behind.is_empty() {
+            let begun = machine::SequenceEvent {
+                sequence: "shutdown".into(),
+                action: machine::sequence_event::Action::Start.into(),
+                error: None,
+            };
+            messages.push(Ok(machine::Event {
+                data: Some(machine::EventPayload {
+                    type_url: "talos/runtime/machine.SequenceEvent".into(),
+                    value: begun.encode_to_vec(),
+                }),
+                id: "event".into(),
+                actor_id: behind,
+                ..machine::Event::default()
+            }));
+        }
+        let stream: Self::ResponseStream = Box::pin(tokio_stream::iter(messages));
+        Box::pin(async move { Ok(tonic::Response::new(stream)) })
     }
 }
 

@@ -14,7 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod event;
-mod pause;
+pub(super) mod pause;
 mod stream;
 
 use std::{
