@@ -33,6 +33,12 @@ use self::{
 /// Options of a scenario that is not run as it stands.
 const OPTIONS: &[(&str, &[&str])] = &[("old-host", &["--profile", "legacy"]), ("no-hb", &["--no-hb"])];
 
+/// Settings of the daemon in a scenario, as variables.
+const SETTINGS: &[(&str, &[(&str, &str)])] = &[
+    ("power-drain", &[("VMTOOLSD_POWER_DRAIN", "3s")]),
+    ("power-reboot-mode", &[("VMTOOLSD_REBOOT_MODE", "powercycle")]),
+];
+
 /// Scenarios for programs that are not ours, with the program.
 const THIRD_PARTY: &[(&str, Guest)] = &[
     ("open-vm-tools", Guest::OpenVmTools),
@@ -154,8 +160,12 @@ fn scenario(
     needs: &[Need],
 ) -> Trial {
     let file = scenarios().join(format!("{scenario}.scenario"));
+    let settings = SETTINGS
+        .iter()
+        .find(|(of, _)| *of == scenario)
+        .map_or(&[][..], |(_, settings)| *settings);
     trial(&test, needs, move || -> Result<(), Failed> {
-        Run::new(guest, options).scenario(&file)
+        Run::new(guest, options).with(settings).scenario(&file)
     })
 }
 

@@ -112,6 +112,7 @@ fn govmomi() -> String {
 pub struct Run {
     guest: Guest,
     options: &'static [&'static str],
+    settings: &'static [(&'static str, &'static str)],
     directory: tempfile::TempDir,
     node: Child,
 }
@@ -149,9 +150,16 @@ impl Run {
         Self {
             guest,
             options,
+            settings: &[],
             directory,
             node,
         }
+    }
+
+    /// The same run with these variables in the guest's environment.
+    pub fn with(mut self, settings: &'static [(&'static str, &'static str)]) -> Self {
+        self.settings = settings;
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -169,7 +177,8 @@ impl Run {
             .arg("--")
             .args(self.guest.command())
             .env("VMTOOLSD_TALOS_SOCKET", self.path("machine.sock"))
-            .env("VMTOOLSD_LOG_FORMAT", "json");
+            .env("VMTOOLSD_LOG_FORMAT", "json")
+            .envs(self.settings.iter().copied());
         lab
     }
 
