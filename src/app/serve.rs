@@ -151,7 +151,13 @@ fn start(
     tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
 
     let (state, tools_state) = watch::channel(ToolsState::default());
-    let describe = describe(snapshots.clone(), policy.clone(), kernel.clone(), state, shutdown.clone());
+    let describe = describe(
+        snapshots.clone(),
+        policy.clone(),
+        kernel.clone(),
+        state,
+        shutdown.clone(),
+    );
     tasks.spawn(describe.instrument(info_span!("vix")));
 
     let trigger = clock::Trigger::default();

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status};
 
 use super::{
     calls::Record,
-    filesystems::Filesystems,
     events::{Events, Feed},
+    filesystems::Filesystems,
     power::{Power, Sequence},
     release::{Release, Reported},
     sequence,
