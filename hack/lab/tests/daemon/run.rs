@@ -525,8 +525,13 @@ pub fn journal() -> Result<(), Failed> {
         heard.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
     }
     let line = heard.last().map(String::as_str).unwrap_or_default();
-    ensure(line.contains("SYSLOG_IDENTIFIER=talos-vmtoolsd\n"), line)?;
-    ensure(line.contains("PRIORITY=5\n"), line)?;
+    // A field with its length, as the journal's native protocol has it.
+    let field = |name: &str, value: &str| {
+        let length = u64::try_from(value.len()).unwrap().to_le_bytes();
+        format!("{name}\n{}{value}\n", String::from_utf8_lossy(&length))
+    };
+    ensure(line.contains(&field("SYSLOG_IDENTIFIER", "talos-vmtoolsd")), line)?;
+    ensure(line.contains(&field("PRIORITY", "5")), line)?;
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM)?;
     let status = child.wait()?;
     let mut stdout = String::new();

@@ -256,8 +256,12 @@ fn allowed_violations_do_not_count() {
 fn the_scenarios_of_the_laboratory_can_be_read() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut read = 0;
-    for entry in std::fs::read_dir(directory).unwrap() {
+    let figures = std::fs::read_dir(directory.join("figures")).unwrap();
+    for entry in std::fs::read_dir(&directory).unwrap().chain(figures) {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         assert_eq!(path.extension().unwrap(), "scenario", "{}", path.display());
         lab::vmx::scenario::Scenario::read(&path).unwrap();
         read += 1;
