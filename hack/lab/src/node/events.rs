@@ -168,9 +168,11 @@ impl Feed {
                 Read::End => return None,
                 Read::Nothing => {}
             }
+            // What was published before the end is told before the end.
             tokio::select! {
-                () = self.stopping.cancelled() => return None,
+                biased;
                 changed = self.wake.changed() => changed.ok()?,
+                () = self.stopping.cancelled() => return None,
             }
         }
     }
