@@ -22,7 +22,7 @@ const VARIABLE: &str = "TALOS_SPEC_VECTORS";
 const FORMAT: u64 = 1;
 
 /// Types whose readings are not compared yet.
-const NOT_DECODED: [&str; 14] = [
+const NOT_COMPARED: [&str; 14] = [
     "AddressSpecs.net.talos.dev",
     "BootIDs.runtime.talos.dev",
     "Disks.block.talos.dev",
@@ -53,7 +53,7 @@ fn decoded(resource_type: &str, spec: &[u8]) -> Option<Outcome<Value>> {
         ResourceType::Resolver => json(decode::resolver(spec)),
         ResourceType::Machine => json(decode::machine(spec)),
         ResourceType::Security => json(decode::security(spec)),
-        // Listed in NOT_DECODED: the vectors hold no reading of these in the decoder's form.
+        // Listed in NOT_COMPARED: the vectors hold no reading of these in the decoder's form.
         _ => return None,
     })
 }
@@ -102,7 +102,7 @@ fn compare(file: &[u8]) -> Outcome<BTreeMap<String, usize>> {
         let spec = field(rest)?.ok_or("a vector without spec")?;
         let reading = serde_json::from_slice(field(rest)?.ok_or("a vector without reading")?)?;
         let Some(decoded) = decoded(resource_type, spec) else {
-            if NOT_DECODED.contains(&resource_type) {
+            if NOT_COMPARED.contains(&resource_type) {
                 continue;
             }
             return Err(format!("{resource_type} has neither a decoder nor an excuse").into());
@@ -152,7 +152,12 @@ fn every_vector_is_read_as_talos_reads_it(path: &OsStr) -> Outcome<()> {
     for resource_type in ResourceType::ALL {
         let count = counts.get(resource_type.type_name()).copied().unwrap_or_default();
         println!("{count:6} vectors of {resource_type}");
-        assert!(count > 0, "{} has no vector", resource_type.type_name());
+        let compared = decoded(resource_type.type_name(), &[]).is_some();
+        assert!(
+            count > 0 || !compared,
+            "{} has no vector",
+            resource_type.type_name()
+        );
     }
     Ok(())
 }
