@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  tracing event ── Level ── line::Lines ──bounded queue──> writer thread ──> stdout
-//!                         └─ tracing_journald ──datagram──> /run/systemd/journal/socket
+//!                         └─ journal: is there room? ── tracing_journald ──datagram──> the journal's socket
 //! ```
 //!
 //! machined lifts the keys `time`, `level`, `msg` and `err` of a JSON line into its own record and keeps the rest as
 //! fields (talos-api.md 6.4), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
 //! too, and it must not wait.
 
+mod journal;
 mod level;
 pub mod limit;
 mod line;
@@ -25,6 +26,7 @@ use tracing_subscriber::{
 
 pub use self::level::Level;
 use self::{
+    journal::Unhurried,
     line::{Lines, Style},
     writer::Writer,
 };
@@ -76,11 +78,8 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
         LogFormat::Text => Style::Text,
         LogFormat::Auto if std::io::stdout().is_terminal() => Style::Text,
         LogFormat::Auto if !Path::new(JOURNAL_SOCKET).exists() => Style::Json,
-        LogFormat::Auto | LogFormat::Journald => match tracing_journald::layer() {
+        LogFormat::Auto | LogFormat::Journald => match to_journal() {
             Ok(journal) => {
-                let journal = journal
-                    .with_syslog_identifier(IDENTIFIER.into())
-                    .with_field_prefix(None);
                 install(journal, filter)?;
                 return Ok(Log { writer: None, level });
             }
@@ -95,6 +94,13 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<Log, LoggingError> {
         },
     };
     to_stdout(style, filter, level)
+}
+
+fn to_journal() -> std::io::Result<Unhurried<tracing_journald::Layer>> {
+    let journal = tracing_journald::layer()?
+        .with_syslog_identifier(IDENTIFIER.into())
+        .with_field_prefix(None);
+    Unhurried::new(journal, Path::new(JOURNAL_SOCKET))
 }
 
 /// Sets the log of a command line tool up: text on stderr, written at once.

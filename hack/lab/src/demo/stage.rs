@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -37,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(3);
 
 /// An address of a network that is set aside for examples (RFC 5737).
-const NEW_ADDRESS: &str = "198.51.100.77";
+const NEW_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
 /// `SetGuestInfo  10`: the network adapters (guestinfo.md 1.1).
 const NIC_INFO: u32 = 10;
@@ -189,13 +190,15 @@ impl Stage {
             let net = host.view(now).net;
             net.iter()
                 .flat_map(|nic| &nic.addresses)
-                .any(|address| address.ip.to_string() == NEW_ADDRESS)
+                .any(|address| address.ip == NEW_ADDRESS)
                 .then_some(())
         };
         self.wait(has_it).ok_or(Failure::Missed {
             what: "the new address on the wire",
         })?;
-        let report = self.await_event("the new report", since, is_nic_info)?;
+        let report = self.await_event("the new report", since, |event| {
+            is_nic_info(event) && holds(event, NEW_ADDRESS)
+        })?;
         let took = milliseconds(report.at.saturating_sub(before));
         let pause = "while the host is polled twice a second only";
         Ok(Act::took(
@@ -244,10 +247,10 @@ impl Stage {
                 seen: err.to_string(),
             })?;
         let asked = self.await_event("the fetch of OS_Halt", since, |event| {
-            event.kind == Kind::TcloSend
+            event.kind == Kind::TcloSend && event.payload() == b"OS_Halt"
         })?;
         let reply = self.await_event("the answer to OS_Halt", since, |event| {
-            event.kind == Kind::TcloReply
+            event.kind == Kind::TcloReply && event.id == asked.id
         })?;
         let answer = reply.readable();
         if reply.payload() != b"OK " {
@@ -382,6 +385,15 @@ impl Stage {
 
 fn is_nic_info(event: &Event) -> bool {
     event.kind == Kind::Rpci && info_id(event.payload()) == Some(NIC_INFO)
+}
+
+/// Whether the bytes of this IPv4 address are in the message.
+fn holds(event: &Event, address: Ipv4Addr) -> bool {
+    let octets = address.octets();
+    event
+        .payload()
+        .windows(octets.len())
+        .any(|window| window == octets)
 }
 
 fn text(value: &Value) -> &str {

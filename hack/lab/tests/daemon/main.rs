@@ -149,6 +149,12 @@ fn main() -> ExitCode {
     trials.push(trial("wrong-settings", &[Need::Ptrace], run::wrong_settings));
     trials.push(trial("no-socket", &[Need::Ptrace], run::no_socket));
     trials.push(trial("journal", &[Need::Root], run::journal));
+    trials.push(trial("stalled-stdout", &[Need::Root], run::stalled_stdout));
+    trials.push(trial(
+        "daemon-role-is-not-for-root",
+        &[Need::Root],
+        run::daemon_role,
+    ));
     needs::conclude(&arguments, trials)
 }
 

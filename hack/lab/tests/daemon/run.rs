@@ -539,3 +539,54 @@ pub fn journal() -> Result<(), Failed> {
     ensure(status.success(), format!("{status}"))?;
     ensure(stdout.is_empty(), stdout)
 }
+
+/// The supervisor ends at once when the daemon dies, although nobody reads its last line.
+pub fn stalled_stdout() -> Result<(), Failed> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let mut child = Command::new(daemon())
+        .env("VMTOOLSD_LOG_FORMAT", "json")
+        .stdout(Stdio::from(writer.try_clone()?))
+        .spawn()?;
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let end = Instant::now() + PATIENCE;
+    let pid = loop {
+        let text = fs::read_to_string(&children)?;
+        if let Some(pid) = text.split_whitespace().next() {
+            break pid.parse::<i32>().unwrap();
+        }
+        ensure(Instant::now() < end, "there is no daemon")?;
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // Nothing more goes in. The flag is the pipe's, so it is taken back before the daemon could see it.
+    let flags =
+        nix::fcntl::OFlag::from_bits_retain(nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETFL)?);
+    let set = |flags| nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags));
+    set(flags | nix::fcntl::OFlag::O_NONBLOCK)?;
+    for chunk in [4096, 1] {
+        while nix::unistd::write(&writer, &vec![b' '; chunk]).is_ok() {}
+    }
+    set(flags)?;
+    kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    let killed = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if killed.elapsed() > Duration::from_secs(1) {
+            child.kill()?;
+            child.wait()?;
+            return Err("the supervisor hangs on its stdout".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    drop(reader);
+    ensure(status.code() == Some(1), format!("{status}"))
+}
+
+/// Root cannot take the daemon's role: it would keep all its rights.
+pub fn daemon_role() -> Result<(), Failed> {
+    let output = Command::new(daemon()).arg("daemon").output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.code() == Some(1), format!("{output:?}"))?;
+    ensure(said.contains("the supervisor's to give"), said)
+}
