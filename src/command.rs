@@ -15,7 +15,7 @@ use crate::{
     talos::{self, Observation, Snapshot},
 };
 
-/// How long `query` looks for what Talos may still tell. A first call may take 5 s on Talos 1.13 (talos-api.md 1.3).
+/// How long `query` looks for what Talos may still tell. A first call may take 5 s on Talos 1.13 (auth/unix).
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// What `query --json` prints.

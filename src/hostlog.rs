@@ -28,13 +28,13 @@ use tracing::debug;
 
 use crate::rpci::{Request, Rpci};
 
-/// Lines in one [`WINDOW`], of all features together (user-needs.md, row 56).
+/// Lines in one [`WINDOW`], of all features together.
 pub const LINES: u32 = 10;
 
 /// The time for which [`LINES`] counts.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Longest line, in characters. open-vm-tools stays below 2 KiB (guest-rpc.md 3.4).
+/// Longest line, in characters. open-vm-tools stays below 2 KiB (rpcvmx.c).
 const LINE: usize = 400;
 
 /// Lines that wait for the writer.

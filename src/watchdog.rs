@@ -39,7 +39,7 @@ const HELD_UP: Duration = Duration::from_secs(3);
 /// Silence of a loop that counts as hung: its signs come every [`TICK`], and this is half a tick more.
 const HUNG: Duration = Duration::from_millis(7500);
 
-/// A look this late means that the machine is slow: 7.5 s for what takes 5, as in open-vm-tools (guest-rpc.md 6.5).
+/// A look this late means that the machine is slow: 7.5 s for what takes 5, as in open-vm-tools (toolsHangDetector.c).
 const SLOW: Duration = Duration::from_millis(7500);
 
 /// A look later than this: it did not run at all.

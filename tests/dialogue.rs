@@ -1,7 +1,7 @@
 //! Byte dialogues: the message layer, RPCI and TCLO against scripted hosts.
 //!
 //! `script` is a table of exact register exchanges; `host` is a small host that keeps channels and misbehaves on demand.
-//! Tests named `row_NN_…` are the rows of the table of malformed and hostile input, guest-rpc.md 8.
+//! Tests named `row_NN_…` are the rows of the table of malformed and hostile input in `docs/protocol.md`.
 
 #![allow(
     clippy::unwrap_used,

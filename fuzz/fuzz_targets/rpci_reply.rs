@@ -11,7 +11,7 @@ use talos_vmtoolsd::{
     rpci::{Connection, Request},
 };
 
-/// Status SUCCESS and HB, where a low-bandwidth exchange has it (guest-rpc.md 2.2).
+/// Status SUCCESS and HB, where a low-bandwidth exchange has it (guest_msg_def.h, message.c).
 const WILLING: u32 = 0x0081_0000;
 
 /// Status DORECV.

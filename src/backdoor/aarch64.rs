@@ -22,7 +22,7 @@ use std::arch::asm;
 pub(super) use super::probe::probe;
 use super::{Absence, InRegisters, OutRegisters, Registers, detect, port::low_half};
 
-/// X7: `IN EAX, DX`. Four bytes, read, port in X3 (guest-rpc.md 1.6).
+/// X7: `IN EAX, DX`. Four bytes, read, port in X3 (backdoorGcc64_arm64.c).
 const IN: u64 = 0x86 << 32 | WIDTH_4 | READ | PORT_IN_REGISTER;
 
 /// X7: `REP OUTSB`. One byte, write, repeated string.

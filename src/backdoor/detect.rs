@@ -1,4 +1,4 @@
-//! Whether this is a VMware guest whose backdoor we may use (guest-rpc.md 1.9).
+//! Whether this is a VMware guest whose backdoor we may use (vmcheck.c).
 //!
 //! ```text
 //!  x86-64: CPUID, hypervisor bit and "VMwareVMware" ── no ──> NotVMware   (unless the rule is skipped by a setting)
@@ -26,7 +26,7 @@ const GET_VERSION: u32 = 0x0A;
 /// In ECX.hi of GETVERSION: left unchanged by a host that does not name its product.
 const PRODUCT_UNSET: u32 = 0xFFFF;
 
-/// The one version of the tools protocol that a host may answer (guest-rpc.md 1.3).
+/// The one version of the tools protocol that a host may answer (backdoor_def.h).
 const PROTOCOL_VERSION: u32 = 6;
 
 /// EAX when no device answers the port.

@@ -1,4 +1,4 @@
-//! The host's time of day, read by one exchange (guest-rpc.md 1.3; timeSync.c).
+//! The host's time of day, read by one exchange (backdoor_def.h; timeSync.c).
 
 #![forbid(unsafe_code)]
 

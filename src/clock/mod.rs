@@ -34,7 +34,7 @@ use crate::{
     tclo::thread::{AccessError, PortAccess},
 };
 
-/// Time between two measurements: the period of open-vm-tools (guestinfo.md 8.1), and well below the 2048 s between two
+/// Time between two measurements: the period of open-vm-tools (timeSync.c), and well below the 2048 s between two
 /// looks of Talos's NTP client.
 const PERIOD: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,4 @@
-//! One measurement: the guest's clock between two looks at the host's (guestinfo.md 8.3, timeSync.c).
+//! One measurement: the guest's clock between two looks at the host's (timeSync.c).
 
 use std::{
     fmt,

@@ -29,7 +29,7 @@ use crate::{
 /// Where the optional file is looked for.
 pub const DEFAULT_FILE: &str = "/etc/talos-vmtoolsd/config.yaml";
 
-/// The machine API's socket on every supported Talos (design: not apid's, which is gone since 1.13).
+/// The machine API's socket on every supported Talos (apid's own is gone since 1.13).
 pub const DEFAULT_SOCKET: &str = "/system/run/machined/machine.sock";
 
 /// Largest file that is read, in bytes. A complete one has under two hundred.

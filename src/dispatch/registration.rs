@@ -1,4 +1,4 @@
-//! What the host is told at `Capabilities_Register`, and what is taken back at the end (guest-rpc.md 6).
+//! What the host is told at `Capabilities_Register`, and what is taken back at the end (toolsRpc.c).
 
 use std::time::Instant;
 

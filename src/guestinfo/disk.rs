@@ -27,7 +27,7 @@ use crate::{
     talos::{Client, Snapshot, snapshot::Filesystem},
 };
 
-/// Filesystems that the host shows, those of open-vm-tools' list that Talos makes (guestinfo.md 4.1).
+/// Filesystems that the host shows, those of open-vm-tools' list that Talos makes (diskInfo.c).
 const SHOWN: [&str; 4] = ["btrfs", "ext4", "vfat", "xfs"];
 /// Most disks in the packed form, which counts them in one byte.
 const MAX_PACKED: usize = 255;
@@ -149,7 +149,7 @@ fn looks_like(told: &Disk, disk: &Disk) -> bool {
     *told == same && moved < STEP && moved < (disk.size / SHARE).max(1)
 }
 
-/// `SetGuestDiskInfo`: order of keys and numbers as text are a contract (guestinfo.md 4.2).
+/// `SetGuestDiskInfo`: order of keys and numbers as text are a contract (diskInfo.c).
 pub fn json(disks: &[Disk]) -> Request {
     let disks: Vec<String> = disks
         .iter()
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// The worked example without devices (guestinfo.md 4.2).
+    /// The worked example without devices (diskInfo.c).
     #[test]
     fn the_json_form() {
         let disks = [

@@ -27,7 +27,7 @@ impl Feature for GuestInfo {
     }
 
     /// The uptime of this moment. A host that does not get it with the registration cannot restart the guest a second
-    /// time (guestinfo.md 1.7).
+    /// time (guestInfoServer.c).
     fn capabilities(&mut self) -> Vec<Request> {
         uptime::request().into_iter().collect()
     }

@@ -77,7 +77,7 @@ impl Key {
     }
 
     /// Whether the host has stored the value only if it says nothing: for text under `SetGuestInfo` and for disks, any text in the
-    /// reply means failure, whatever the status (guestinfo.md 1.3).
+    /// reply means failure, whatever the status (guestInfoServer.c).
     pub const fn silence_means_stored(self) -> bool {
         matches!(
             self,

@@ -68,7 +68,7 @@ impl Ledger {
 }
 
 /// Whether a refusal holds until the next `reset`: the host does not know the command, or its configuration forbids it
-/// (guest-rpc.md 3.3).
+/// (rpcout.c).
 pub fn is_permanent(text: &str) -> bool {
     let text = text.trim_matches(['\0', ' ', '\n']).to_ascii_lowercase();
     ["unknown command", "disabled", "permission denied"]

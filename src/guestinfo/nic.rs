@@ -37,7 +37,7 @@ const PREAMBLE: usize = b"SetGuestInfo  10 ".len();
 const MAX_RECORD: usize = rpci::MAX_REQUEST - PREAMBLE;
 
 /// The `SetGuestInfo` id a record is sent under. Not to be confused with the version of the record, which is 3 in both
-/// (guestinfo.md 1.1).
+/// (guestInfo.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Message {
     /// `INFO_IPADDRESS_V3`: up to 2048 addresses per adapter.
@@ -69,7 +69,7 @@ impl Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
 
-/// Lower case with colons: consumers compare the text (guestinfo.md 2.3).
+/// Lower case with colons: consumers compare the text (nicInfoPosix.c).
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

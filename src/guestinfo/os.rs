@@ -1,5 +1,5 @@
 //! The operating system's names: the structured record (`INFO_OS_DETAILED`), and the two plain names for hosts that do
-//! not know it (guestinfo.md 3).
+//! not know it (guestInfo.h).
 //!
 //! Release and architecture come from Talos, the kernel from uname(2): the container runs on the node's kernel. The
 //! container's /etc/os-release describes the container and is not read.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The first address of the first adapter is the node's own, and the same one goes to `guestinfo.ip`: vCenter has two
-//! feeds for the address it shows, and they must agree (guestinfo.md 2.9). Order never depends on the order in which
+//! feeds for the address it shows, and they must agree (nicinfo.x). Order never depends on the order in which
 //! Talos lists things.
 
 #![forbid(unsafe_code)]

@@ -19,11 +19,11 @@ const QUIET_UNSENT: Duration = Duration::from_millis(10);
 /// How long the first NIC record waits for routes and node addresses, so that it is not sent with one address first and
 /// then with another. They come within milliseconds of the addresses; the record is to be out 100 ms after a `reset`.
 pub(super) const SETTLE: Duration = Duration::from_millis(75);
-/// Uptime, as often as open-vm-tools sends it (guestinfo.md 1.4).
+/// Uptime, as often as open-vm-tools sends it (guestInfoServer.c).
 const UPTIME: Duration = Duration::from_secs(30);
 /// Share by which the uptime's period varies.
 const UPTIME_JITTER: f64 = 0.1;
-/// Statistics, as often as open-vm-tools sends them (guestinfo.md 5).
+/// Statistics, as often as open-vm-tools sends them (guestStats.h).
 const STATISTICS: Duration = Duration::from_secs(20);
 /// Share by which that varies.
 const STATISTICS_JITTER: f64 = 0.1;

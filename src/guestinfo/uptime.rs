@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::rpci::Request;
 
-/// Time since the kernel started, in hundredths of a second, as the host wants it (guestinfo.md 1.7).
+/// Time since the kernel started, in hundredths of a second, as the host wants it (guestInfoServer.c).
 ///
 /// `None` when the clock cannot be read, or in the first hundredth of a second: a 0 would be taken for a restart.
 pub fn hundredths() -> Option<u64> {

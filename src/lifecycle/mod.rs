@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One interruption shows in several ways within a moment: a resume brings a `reset`, `OS_Resume` and perhaps a jump of
-//! the clock. Only `reset` is certain to come (guest-rpc.md 4.7), and the publisher forgets at it at once. So signs are
+//! the clock. Only `reset` is certain to come (bdoorChannel.c), and the publisher forgets at it at once. So signs are
 //! collected for [`WINDOW`], and what no `reset` announced is made up for at its end: everything is sent again once.
 
 #![forbid(unsafe_code)]

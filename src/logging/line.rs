@@ -18,7 +18,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Longest value of one field, in bytes. machined's forwarding stops for good at a line of 64 KiB (talos-api.md 6.4).
+/// Longest value of one field, in bytes. machined's forwarding stops for good at a line of 64 KiB.
 const MAX_VALUE: usize = 2048;
 
 /// How a line looks.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! machined lifts the keys `time`, `level`, `msg` and `err` of a JSON line into its own record and keeps the rest as
-//! fields (talos-api.md 6.4), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
+//! fields (its logging/extract.go), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
 //! too, and it must not wait.
 
 mod journal;

@@ -1,4 +1,4 @@
-//! One channel: the four operations of guest-rpc.md 2.4.
+//! One channel: open, send, receive and close, as message.c of open-vm-tools has them.
 
 use std::ops::ControlFlow;
 

@@ -25,7 +25,7 @@ pub use self::{
 
 use thiserror::Error;
 
-/// Why an operation on a channel failed (guest-rpc.md 2.6). But for [`ChannelError::TooLong`], the channel is of no
+/// Why an operation on a channel failed. But for [`ChannelError::TooLong`], the channel is of no
 /// further use and must be closed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChannelError {

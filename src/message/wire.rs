@@ -1,4 +1,4 @@
-//! Numbers of the message layer and where they stand in the registers (guest-rpc.md 2.1, 2.2).
+//! Numbers of the message layer and where they stand in the registers (guest_msg_def.h).
 
 use std::fmt;
 

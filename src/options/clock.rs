@@ -6,7 +6,7 @@ use super::flag;
 ///
 /// It comes after a resume, a revert, a migration and the like, if the VM's settings say so. It is answered `OK `, whatever
 /// stands in it, and nothing is done: the clock belongs to Talos's NTP client, and two masters would make it jump.
-/// open-vm-tools with time synchronisation disabled answers the same (guestinfo.md 8.4); an error would be shown to the
+/// open-vm-tools with time synchronisation disabled answers the same (timeSync.c); an error would be shown to the
 /// administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeSynchronize {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Options come after every registration and whenever somebody changes them on the host. Any option with a value is
-//! accepted, known or not, as open-vm-tools does (guestinfo.md 10): a newer host must not be told that its options are
+//! accepted, known or not, as open-vm-tools does (tclodefs.h): a newer host must not be told that its options are
 //! wrong. Hardly one of them means anything on a server without desktop, scripts and a clock of ours; [`Name`] says of each
 //! what it means here. So the values are remembered, within bounds, and nothing acts on them by itself.
 

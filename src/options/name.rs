@@ -3,7 +3,7 @@
 /// Declares the names once: the enum, the list of all, and both ways between name and text.
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// An option that hosts are known to set (tclodefs.h, powerops.h, timesync.h; guestinfo.md 8.1 and 10).
+        /// An option that hosts are known to set (tclodefs.h, powerops.h, timesync.h).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Name {
             $($(#[$doc])* $name,)*

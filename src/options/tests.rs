@@ -16,7 +16,7 @@ use super::*;
 
 #[test]
 fn a_stock_host_is_understood() {
-    // In the order in which a host sends them after the registration (guestinfo.md 8.1).
+    // In the order in which a host sends them after the registration (timeSync.c).
     let mut options = Options::default();
     for (name, value) in [
         ("synctime", "0"),

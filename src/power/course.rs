@@ -45,7 +45,7 @@ const PREPARATION: Duration = Duration::from_millis(500);
 const CALL: Duration = Duration::from_secs(60);
 
 /// How long Talos may take to begin what it has accepted: up to 60 s until the sequence that is running has stopped
-/// (talos-api.md 5.1), and some more.
+/// (v1alpha1_priority_lock.go), and some more.
 const BEGIN: Duration = Duration::from_secs(65);
 
 /// How long an operation stands after Talos accepted it. Talos's own limits for a shutdown are 1 min to cordon, 5 min

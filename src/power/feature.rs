@@ -70,7 +70,7 @@ impl Feature for Power {
         "power"
     }
 
-    /// Both end with a space and carry no NUL: hosts insist on it for a capability without value (guestinfo.md 7.1).
+    /// Both end with a space and carry no NUL: hosts insist on it for a capability without value (powerOps.c).
     fn capabilities(&mut self) -> Vec<Request> {
         vec![
             Request::raw("tools.capability.statechange "),

@@ -20,7 +20,7 @@ const RETRIES: [Duration; 3] = [
     Duration::from_millis(1500),
 ];
 
-/// Characters of one line in vmware.log; open-vm-tools stays below 2 KiB (guest-rpc.md 3.4).
+/// Characters of one line in vmware.log; open-vm-tools stays below 2 KiB (rpcvmx.c).
 const LINE: usize = 400;
 
 /// The host, as this feature speaks to it.

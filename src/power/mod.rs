@@ -23,7 +23,7 @@
 //! | `host` | what the host is told |
 //!
 //! `OS_PowerOn`, `OS_Suspend` and `OS_Resume` need no action but a status: until the one for `OS_PowerOn` arrives, the
-//! host takes the tools for not yet running (guestinfo.md 7.4).
+//! host takes the tools for not yet running (powerOps.c).
 
 #![forbid(unsafe_code)]
 

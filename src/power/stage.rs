@@ -1,7 +1,7 @@
 //! What the node is doing, and what may be asked of it then.
 //!
 //! machined lets Shutdown take over whatever is running, an upgrade half-way included, and begins a shutdown that is
-//! under way from its first phase again (talos-api.md 5.1). So the stage decides before anything is called:
+//! under way from its first phase again (v1alpha1_priority_lock.go). So the stage decides before anything is called:
 //!
 //! | stage | what is done |
 //! | --- | --- |

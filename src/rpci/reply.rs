@@ -1,4 +1,4 @@
-//! What the host answers: `1 ` or `0 `, and a value or a text (guest-rpc.md 3.1).
+//! What the host answers: `1 ` or `0 `, and a value or a text (rpcout.c).
 
 /// A well-formed reply. The rest is raw: it may be binary, and carries no NUL by contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

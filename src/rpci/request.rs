@@ -1,4 +1,4 @@
-//! What can be asked of the host. The strings are VMware's; who appends a NUL follows open-vm-tools (guest-rpc.md 3.1).
+//! What can be asked of the host. The strings are VMware's; who appends a NUL follows open-vm-tools (rpcout.c).
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl Request {
         self
     }
 
-    /// `SetGuestInfo` with a text value; `id` is one of guestInfo.h (guestinfo.md 1.1).
+    /// `SetGuestInfo` with a text value; `id` is one of guestInfo.h.
     pub fn guest_info_text(id: u8, value: &str) -> Self {
         Self::text(format!("SetGuestInfo  {id} {value}"))
     }

@@ -15,7 +15,7 @@ use nix::{
 
 use super::notice;
 
-/// User and group of the daemon: the owner of machine.sock on every Talos (`ApidUserID`, talos-api.md 1.1).
+/// User and group of the daemon: the owner of machine.sock on every Talos (`ApidUserID`).
 pub const DAEMON_UID: u32 = 50;
 
 /// The argument that starts this program in the daemon's role.

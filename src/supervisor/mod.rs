@@ -38,7 +38,7 @@ use thiserror::Error;
 
 use self::signals::Signals;
 
-/// How long the daemon may take to end. Talos kills the whole container 10 s after its SIGTERM (talos-api.md 5.3).
+/// How long the daemon may take to end. Talos kills the whole container 10 s after its SIGTERM (runner/containerd).
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The runtime sends SIGTERM to every process of the container, in no order: how long ours may come after the daemon

@@ -1,4 +1,4 @@
-//! What the host can ask, and how its bytes are read (guest-rpc.md 4.2).
+//! What the host can ask, and how its bytes are read (rpcChannel.c).
 
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 //!
 //! A host serves one agent of our name. A second one on the same node (a DaemonSet left over beside the extension) takes
 //! the channel away, loses it to us, and so on: channels that live for seconds only, or a `reset` every few seconds on
-//! one that lives (user-needs.md, row 58). That is said once; while it lasts the ordinary lines of an outage are left out
+//! one that lives. That is said once; while it lasts the ordinary lines of an outage are left out
 //! but for one a minute. The attempts go on as ever, for they are the heartbeat.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The one encoder of replies: `OK ` or `ERROR ` and a text (guest-rpc.md 4.2).
+//! The one encoder of replies: `OK ` or `ERROR ` and a text (rpcChannel.c).
 
 /// The answer to one TCLO request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //!  SP '"' <request name> '"' NUL | header 51 | body | credentials | 44 bytes if request flag 0x10
 //! ```
 //!
-//! Integers are little-endian and packed (vixCommands.h; backup-and-vix.md B2). The envelope is checked whole (B4, rows 1
-//! to 6) and nothing is copied. Body and credentials are not looked at: the one operation that is answered has neither.
+//! Integers are little-endian and packed (vixCommands.h). The envelope is checked whole
+//! and nothing is copied. Body and credentials are not looked at: the one operation that is answered has neither.
 
 use thiserror::Error;
 

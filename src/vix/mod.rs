@@ -10,8 +10,8 @@
 //! answered. No operation can start a program, read or write a file, or check a password, because none exists here: the
 //! opcode of an operation selects nothing but its name in the log.
 //!
-//! A VIX error travels inside an RPC that succeeded. `ERROR ` would tell the host that the handler itself is broken
-//! (backup-and-vix.md B6), so every request, whatever its bytes, is answered `OK <error> <additional error> <payload>`.
+//! A VIX error travels inside an RPC that succeeded. `ERROR ` would tell the host that the handler itself is broken,
+//! so every request, whatever its bytes, is answered `OK <error> <additional error> <payload>`.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,7 @@ const GET_TOOLS_PROPERTIES: &[u8] = b"Vix_1_Get_ToolsProperties";
 /// Least time between two log lines of one kind: the host can send a thousand requests a second.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// The errors this program answers with (vix.h; backup-and-vix.md B12).
+/// The errors this program answers with (vix.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 enum Code {

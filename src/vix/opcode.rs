@@ -1,4 +1,4 @@
-//! The operations that VIX knows (vixCommands.h; backup-and-vix.md B9).
+//! The operations that VIX knows (vixCommands.h).
 
 use std::fmt;
 

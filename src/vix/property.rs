@@ -1,4 +1,4 @@
-//! Serialised property lists (vixCommands.h; backup-and-vix.md B8).
+//! Serialised property lists (vixCommands.h).
 //!
 //! ```text
 //!  { id: i32, type: i32, length: i32, data: [u8; length] } …      little-endian, no count, no end mark

@@ -19,7 +19,7 @@ const OS_FAMILY_LINUX: i32 = 1;
 /// Bits of a word; every architecture that this program is built for has 64.
 const WORD_SIZE: i32 = 64;
 
-/// Ids of the properties (vixOpenSource.h; backup-and-vix.md B8).
+/// Ids of the properties (vixOpenSource.h).
 mod id {
     pub(super) const TOOLS_VERSION: i32 = 4500;
     pub(super) const API_OPTIONS: i32 = 4501;

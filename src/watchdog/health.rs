@@ -1,4 +1,4 @@
-//! `update.tools.health`: what the host is told about the program's condition (guest-rpc.md 6.5).
+//! `update.tools.health`: what the host is told about the program's condition (toolsHangDetector.c).
 
 use crate::rpci::{Answer, Request, RpciError};
 

@@ -1,4 +1,4 @@
-//! The worked examples of guest-rpc.md 9.2 to 9.7, byte for byte.
+//! The worked examples of the protocol, byte for byte.
 
 use std::{
     sync::Arc,

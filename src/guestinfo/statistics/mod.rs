@@ -5,7 +5,7 @@
 //!                        the one before ┴──> readings ──record──> SetGuestInfo  8
 //! ```
 //!
-//! The set, its order and its units are open-vm-tools' (guestinfo.md 5.2): the host knows a reading by its number. What
+//! The set, its order and its units are open-vm-tools' (guestStats.h): the host knows a reading by its number. What
 //! a kernel does not tell is in the message without value, and so is a rate that has nothing to compare with.
 
 #![forbid(unsafe_code)]
@@ -140,7 +140,7 @@ mod tests {
     /// A reading as a host decodes it: number, type, unit, bytes of the value if there are any.
     type Decoded = (u64, u64, u64, Option<Vec<u8>>);
 
-    /// Written from the layout alone (guestinfo.md 5.1).
+    /// Written from the layout alone (guestStats.h).
     fn decode(message: &[u8]) -> Vec<Decoded> {
         let mut rest = &message[112..];
         let mut decoded = Vec::new();

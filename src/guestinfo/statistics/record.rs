@@ -1,4 +1,4 @@
-//! The bytes of `SetGuestInfo  8` (guestinfo.md 5.1; guestStats.h of open-vm-tools).
+//! The bytes of `SetGuestInfo  8` (guestStats.h of open-vm-tools).
 //!
 //! ```text
 //!  version, flags, memory, …: the old form, 112 bytes
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// The worked example, byte for byte (guestinfo.md 5.3).
+    /// The worked example, byte for byte (guestStats.h).
     #[test]
     fn the_worked_example() {
         let message = encode(

@@ -1,4 +1,4 @@
-//! What follows the call: the rows of user-needs.md, group B, and the ways in which an accepted operation fails.
+//! What follows the call: what users ask of it, by row, and the ways in which an accepted operation fails.
 
 use super::*;
 
@@ -167,7 +167,7 @@ async fn row_39_a_stage_that_is_told_late_is_waited_for() {
 
 // Row 61 is notifications_are_acknowledged_at_once.
 
-// The stage first (talos-api.md 5.1).
+// The stage first (v1alpha1_priority_lock.go).
 
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_and_a_reset_are_never_cancelled() {

@@ -33,7 +33,7 @@ fn an_operation_needs_its_fixed_fields_even_to_be_refused() {
 
 #[test]
 fn the_fixed_fields_have_the_sizes_of_the_protocol() {
-    // Header and fixed fields (backup-and-vix.md B9).
+    // Header and fixed fields.
     for (opcode, fixed) in [
         (4, 63),
         (46, 67),

@@ -19,7 +19,7 @@ const OPEN_VM_TOOLS: &str = "lxEAAAIAAABXAAAATGludXggNi4xOC40NC1mYy12NTk1IERlYml
      EQAAAwAAAAEAAAAA0xEAAAMAAAABAAAAANQRAAADAAAAAQAAAADVEQAAAwAAAAEAAAAA1hEAAAMAAAABAAAAANcRAAADAAAAAQAAAADY\
      EQAAAwAAAAEAAAAA";
 
-/// Largest payload of open-vm-tools: the TCLO reply buffer less the longest prefix (backup-and-vix.md B2).
+/// Largest payload of open-vm-tools: the TCLO reply buffer less the longest prefix.
 const MAX_PAYLOAD: usize = 65444;
 
 #[test]

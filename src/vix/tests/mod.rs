@@ -20,7 +20,7 @@ use std::{
 
 use super::*;
 
-/// The message of the worked example: opcode 62, no body, no credentials (backup-and-vix.md B8).
+/// The message of the worked example: opcode 62, no body, no credentials.
 const GET_TOOLS_STATE: [u8; 51] = [
     0x01, 0x00, 0x0d, 0xd0, // magic
     0x05, 0x00, // version

@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_secs(3);
 /// An address of a network that is set aside for examples (RFC 5737).
 const NEW_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
-/// `SetGuestInfo  10`: the network adapters (guestinfo.md 1.1).
+/// `SetGuestInfo  10`: the network adapters (guestInfo.h).
 const NIC_INFO: u32 = 10;
 
 /// What did not happen.

@@ -36,7 +36,7 @@ pub const OPER_DOWN: u32 = 2;
 
 /// A link.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the fields are those of LinkStatus, talos-api.md 4.3")]
+#[expect(missing_docs, reason = "the fields are those of LinkStatus")]
 pub struct Link {
     pub name: String,
     pub index: u32,
@@ -234,10 +234,7 @@ impl Address {
 
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of RouteStatus, talos-api.md 4.3"
-)]
+#[expect(missing_docs, reason = "the fields are those of RouteStatus")]
 pub struct Route {
     /// none for a default route
     pub destination: Option<Prefix>,

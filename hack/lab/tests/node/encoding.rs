@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The golden vectors of talos-api.md 8.1, on the wire of each release.
+/// What Talos's encoder makes, on the wire of each release.
 #[tokio::test]
 async fn an_address_is_sent_with_the_habit_of_the_release() {
     let old = "0a080a040a050002101812060a040a0500021a060a040a0500ff22002a0030023a046574683040024800508001\
@@ -25,7 +25,7 @@ async fn an_address_is_sent_with_the_habit_of_the_release() {
     }
 }
 
-/// talos-api.md 8.2: the example link is the adapter of the default state.
+/// As Talos encodes it: the example link is the adapter of the default state.
 #[tokio::test]
 async fn a_link_is_read_alike_from_every_release() {
     for release in Release::ALL {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The table of talos-api.md 2.1, row by row.
+/// What a client sees while a grpc-go server stops (http2_server.go), case by case.
 #[tokio::test]
 async fn a_graceful_stop_looks_to_a_client_as_machined_does() {
     let lab = lab(Release::V1_14).await;

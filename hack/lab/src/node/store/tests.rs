@@ -34,7 +34,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The event of a watch that carries a hostname, talos-api.md 8.4 (a).
+/// The event of a watch that carries a hostname, as Talos encodes it.
 #[test]
 fn a_created_event_is_the_golden_vector() {
     let store = store();
@@ -56,7 +56,7 @@ fn a_created_event_is_the_golden_vector() {
     );
 }
 
-/// The end of a bootstrap, talos-api.md 8.4 (b), but for the eight random bytes of its bookmark.
+/// The end of a bootstrap, as Talos encodes it, but for the eight random bytes of its bookmark.
 #[test]
 fn a_bootstrapped_event_is_the_golden_vector() {
     let store = store();
