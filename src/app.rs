@@ -1,5 +1,7 @@
 //! The daemon from start to end: settings, log, detection, wiring, stop. It has no behaviour of its own.
 
+#![forbid(unsafe_code)]
+
 mod serve;
 
 use std::{process::ExitCode, time::Duration};
@@ -19,7 +21,8 @@ use crate::{
 /// How long the last lines may take.
 const LAST_LINES: Duration = Duration::from_millis(100);
 
-/// Pause between two looks at a host that is VMware and does not serve us.
+/// Pause between two looks at a host that is VMware and does not serve us; it varies by a fifth, for the nodes of one host
+/// are refused together.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who started the daemon.
@@ -101,8 +104,9 @@ fn on_this_machine(settings: &config::Settings, stop: &StopSignals, log: &Log) -
                     warn!(err = %refusal, retry = ?REFUSED_PAUSE, "the VMware host does not serve us: staying idle");
                     last = Some(refusal);
                 }
+                let pause = REFUSED_PAUSE.mul_f64(0.8 + 0.4 * fastrand::f64());
                 if stop
-                    .wait(Some(REFUSED_PAUSE))
+                    .wait(Some(pause))
                     .context("cannot wait for signals")?
                     .is_some()
                 {

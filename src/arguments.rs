@@ -1,5 +1,7 @@
 //! The command line.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};

@@ -1,5 +1,7 @@
 //! The commands for people: `query` and `rpc`.
 
+#![forbid(unsafe_code)]
+
 use std::{collections::BTreeMap, io::Write, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};

@@ -8,6 +8,8 @@
 //!                      └───── Condition ──> Health ──RPCI update.tools.health──> host
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod health;
 
 use std::{

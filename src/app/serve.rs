@@ -1,5 +1,7 @@
 //! On a VMware guest: the tasks, what joins them, and their end.
 
+#![forbid(unsafe_code)]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

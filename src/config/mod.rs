@@ -9,6 +9,8 @@
 //! A variable wins over the file. Nothing in here can keep the service from starting: a setting that cannot be used
 //! keeps its default and becomes a [`Mistake`], and all mistakes are reported together.
 
+#![forbid(unsafe_code)]
+
 mod setting;
 mod yaml;
 

@@ -1,5 +1,7 @@
 //! The table of settings: variable, key, and what a value means.
 
+#![forbid(unsafe_code)]
+
 use std::{path::PathBuf, time::Duration};
 
 use super::Settings;

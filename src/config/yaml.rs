@@ -3,6 +3,8 @@
 //! Only what a settings file needs is accepted: mappings, scalars, and lists of scalars. Anchors and aliases are
 //! refused, so a small file cannot unfold into a large one.
 
+#![forbid(unsafe_code)]
+
 use saphyr_parser::{Event, Parser, ScanError, Span};
 
 /// Deepest nesting that is followed.

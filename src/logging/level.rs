@@ -1,5 +1,7 @@
 //! How much is logged, and how that changes while the program runs.
 
+#![forbid(unsafe_code)]
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, filter::Targets, reload};
 

@@ -1,5 +1,7 @@
 //! An event as one line.
 
+#![forbid(unsafe_code)]
+
 use std::{error::Error, fmt};
 
 use serde::ser::{SerializeMap, Serializer};

@@ -9,6 +9,8 @@
 //! fields (its logging/extract.go), so lines are flat. A reader that stalls costs lines, never time: the backdoor thread logs
 //! too, and it must not wait.
 
+#![forbid(unsafe_code)]
+
 mod journal;
 mod level;
 pub mod limit;

@@ -1,5 +1,7 @@
 //! The thread that writes lines. A full queue drops the line and counts it.
 
+#![forbid(unsafe_code)]
+
 use std::{
     io::Write,
     sync::{

@@ -1,5 +1,7 @@
 //! The few lines that the supervisor itself says, written without allocation and without a thread.
 
+#![forbid(unsafe_code)]
+
 use std::{fmt, io, io::Write, os::fd::AsFd, time::Duration};
 
 use nix::{

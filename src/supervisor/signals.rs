@@ -1,5 +1,7 @@
 //! Signals as values: blocked, and read from a descriptor, so that none is lost before somebody listens.
 
+#![forbid(unsafe_code)]
+
 use std::{
     cell::Cell,
     os::fd::AsFd,

@@ -320,7 +320,13 @@ impl Client {
                 self.shared.answered.store(true, Ordering::Relaxed);
                 Ok(reply.into_inner())
             }
-            Err(status) => Err(refused(method, &status, deadline)),
+            Err(status) => {
+                // The next call is not to wait on a connection that has fallen silent: it may be another OS_Halt.
+                if status.code() == Code::DeadlineExceeded {
+                    self.renew();
+                }
+                Err(refused(method, &status, deadline))
+            }
         }
     }
 }

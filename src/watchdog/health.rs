@@ -1,5 +1,7 @@
 //! `update.tools.health`: what the host is told about the program's condition (toolsHangDetector.c).
 
+#![forbid(unsafe_code)]
+
 use crate::rpci::{Answer, Request, RpciError};
 
 /// The words that a host knows.

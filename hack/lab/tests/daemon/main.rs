@@ -155,7 +155,9 @@ fn main() -> ExitCode {
         &[Need::Root],
         run::daemon_role,
     ));
-    needs::conclude(&arguments, trials)
+    let conclusion = needs::conclude(&arguments, trials);
+    run::clean_up();
+    conclusion
 }
 
 fn scenario(

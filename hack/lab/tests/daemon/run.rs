@@ -74,19 +74,26 @@ impl Guest {
 
 /// The release binary, at a place that every user can reach, as in an image.
 fn daemon() -> String {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let copy = BINARY.get_or_init(|| {
         let built = lab::daemon::build().unwrap();
         let directory = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
-            .unwrap()
-            .keep();
-        let copy = directory.join("talos-vmtoolsd");
-        fs::copy(built, &copy).unwrap();
-        copy
+            .unwrap();
+        fs::copy(built, directory.path().join("talos-vmtoolsd")).unwrap();
+        directory
     });
-    copy.display().to_string()
+    copy.path().join("talos-vmtoolsd").display().to_string()
+}
+
+static BINARY: OnceLock<tempfile::TempDir> = OnceLock::new();
+
+/// Removes the copy of the binary: nothing drops what is static.
+pub fn clean_up() {
+    if let Some(directory) = BINARY.get() {
+        // A rest in the directory for temporary files harms nobody.
+        let _ = fs::remove_dir_all(directory.path());
+    }
 }
 
 /// Built into cargo's directory for temporary files of tests.
