@@ -5,15 +5,17 @@ use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::*;
+use libtest_mimic::Trial;
 
-/// Runs `test` on a thread in a new network namespace; says so when that is not allowed.
+use super::{
+    client::*,
+    needs::{Need, trial},
+};
+
+/// Runs `test` on a thread in a new network namespace.
 fn in_namespace<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(|| {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            eprintln!("skipped: a network namespace needs root ({error})");
-            return;
-        }
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
         // One thread, so that every netlink socket is of the namespace.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -88,7 +90,6 @@ async fn container() -> Net {
     net
 }
 
-#[test]
 fn the_veth_of_a_container_is_an_adapter_and_its_changes_are_seen() {
     in_namespace(async || {
         let net = container().await;
@@ -133,7 +134,6 @@ fn the_veth_of_a_container_is_an_adapter_and_its_changes_are_seen() {
     });
 }
 
-#[test]
 fn what_was_put_by_hand_survives_a_change_of_the_machine() {
     in_namespace(async || {
         let net = container().await;
@@ -161,7 +161,6 @@ fn what_was_put_by_hand_survives_a_change_of_the_machine() {
     });
 }
 
-#[test]
 fn a_machine_without_any_link_gets_one() {
     in_namespace(async || {
         let lab = lab_with(Release::V1_14, Source::Mirror).await;
@@ -179,4 +178,25 @@ fn a_machine_without_any_link_gets_one() {
         assert_eq!(name.trim().split('.').next(), Some(served.hostname.as_str()));
         lab.node.shutdown().await;
     });
+}
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "the_veth_of_a_container_is_an_adapter_and_its_changes_are_seen",
+            &[Need::Root],
+            the_veth_of_a_container_is_an_adapter_and_its_changes_are_seen,
+        ),
+        trial(
+            "what_was_put_by_hand_survives_a_change_of_the_machine",
+            &[Need::Root],
+            what_was_put_by_hand_survives_a_change_of_the_machine,
+        ),
+        trial(
+            "a_machine_without_any_link_gets_one",
+            &[Need::Root],
+            a_machine_without_any_link_gets_one,
+        ),
+    ]
 }
