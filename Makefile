@@ -21,6 +21,11 @@ demo: ## The release binary between a simulated host and a simulated node
 proto: ## Regenerate src/pb and hack/lab/src/pb from proto/
 	UPDATE=1 cargo test --test generated_code
 
+figures: ## Recovery, idle cost and memory, with other agents beside it where they are installed
+	cargo run --release -p lab -- bench recovery
+	cargo run --release -p lab -- bench idle --minutes 1
+	cargo run --release -p lab -- bench-node
+
 release: ## The static release binary
 	cargo run --release -p lab -- build
 

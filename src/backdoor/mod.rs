@@ -9,7 +9,7 @@
 //! This folder holds `unsafe`. The port needs no privilege: on VMware the monitor takes the
 //! fault that an unprivileged `IN` raises and emulates the access; everywhere else the same instruction raises SIGSEGV.
 //! 64-bit Arm has no ports: there an instruction that a program may not execute stands for them, with the same registers
-//! under other names. So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect`].
+//! under other names. So a [`Port`] can only be made from a [`Presence`], and a [`Presence`] only comes from [`detect()`].
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

@@ -157,7 +157,7 @@ pub struct Event {
     #[prost(string, tag = "4")]
     pub actor_id: ::prost::alloc::string::String,
 }
-/// google.protobuf.Any on the wire; the URL is talos/runtime/<full message name>.
+/// google.protobuf.Any on the wire; the URL is talos/runtime/ and the full message name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventPayload {
     #[prost(string, tag = "1")]
