@@ -1,6 +1,6 @@
 # Thin targets: CI calls the same commands.
 
-.PHONY: help fmt lint test demo proto release fuzz-smoke arm64 ci
+.PHONY: help fmt lint test demo proto figures release fuzz-smoke arm64 ci
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
