@@ -41,6 +41,8 @@ pub fn scenario(channel: &str, out: &str, into: &str) -> String {
             let mut line = |line: &str| {
                 let _ = writeln!(text, "{line}");
             };
+            // What the daemon still has to say, and its quick polls, must not meet the fault before it is looked for.
+            line("wait 500ms");
             line(&format!("fault {step} {channel} {occurrence} {effect}"));
             match step {
                 "open" => line("close"),
