@@ -25,14 +25,11 @@ use std::{
 pub use self::setting::{LogFormat, LogLevel};
 use crate::{
     guestinfo::{HostnameMode, Policy, Selector, VipMode},
-    power,
+    power, talos,
 };
 
 /// Where the optional file is looked for.
 pub const DEFAULT_FILE: &str = "/etc/talos-vmtoolsd/config.yaml";
-
-/// The machine API's socket on every supported Talos (apid's own is gone since 1.13).
-pub const DEFAULT_SOCKET: &str = "/system/run/machined/machine.sock";
 
 /// Largest file that is read, in bytes. A complete one has under two hundred.
 const MAX_FILE: u64 = 64 * 1024;
@@ -94,7 +91,7 @@ impl Default for Settings {
         Self {
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
-            talos_socket: PathBuf::from(DEFAULT_SOCKET),
+            talos_socket: PathBuf::from(talos::SOCKET),
             skip_detection: false,
             poll_max: Duration::from_millis(500),
             hostname: HostnameMode::Auto,

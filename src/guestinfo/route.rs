@@ -10,11 +10,6 @@ use super::{
 };
 use crate::talos::snapshot::RouteStatus;
 
-/// The main routing table, RT_TABLE_MAIN (linux/rtnetlink.h).
-const RT_TABLE_MAIN: i32 = 254;
-/// A gateway or direct route, RTN_UNICAST (linux/rtnetlink.h).
-const RTN_UNICAST: i32 = 1;
-
 /// All routes, as the snapshot shares them.
 type Routes = Arc<BTreeMap<String, RouteStatus>>;
 
@@ -140,5 +135,5 @@ fn main_unicast(routes: Option<&Routes>) -> impl Iterator<Item = &RouteStatus> {
     routes
         .into_iter()
         .flat_map(|routes| routes.values())
-        .filter(|route| route.table == RT_TABLE_MAIN && route.route_type == RTN_UNICAST)
+        .filter(|route| route.is_main_unicast())
 }

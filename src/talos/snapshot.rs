@@ -228,15 +228,6 @@ impl LinkStatus {
     pub fn is_candidate(&self) -> bool {
         self.is_physical() || Self::STACKED.contains(&self.kind.as_str())
     }
-
-    /// The address that the hypervisor knows the adapter by: the burnt-in one where it is told.
-    pub fn adapter_addr(&self) -> &HardwareAddr {
-        if self.permanent_addr.0.is_empty() {
-            &self.hardware_addr
-        } else {
-            &self.permanent_addr
-        }
-    }
 }
 
 /// AddressStatuses.net.talos.dev.
