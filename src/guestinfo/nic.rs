@@ -84,7 +84,7 @@ impl Serialize for MacAddr {
 }
 
 /// `IpAddressOrigin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// None of the others; link-local addresses.
@@ -100,7 +100,7 @@ pub enum Origin {
 }
 
 /// `IpAddressStatus`, as far as a reported address can have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// In use.

@@ -363,8 +363,17 @@ impl<'a> Adapter<'a> {
             .candidates
             .iter()
             .any(|candidate| candidate.class.rank != Rank::LinkLocal && shown(candidate));
-        self.candidates
-            .sort_by_key(|candidate| (candidate.class.order(), candidate.prefix, candidate.link));
+        // Whatever is shown counts, or of two equal ones the first that Talos lists would win.
+        self.candidates.sort_by_key(|candidate| {
+            let Candidate {
+                prefix,
+                link,
+                status,
+                origin,
+                ..
+            } = *candidate;
+            (candidate.class.order(), prefix, status, origin, link)
+        });
         let mut seen = BTreeSet::new();
         self.candidates.retain(|candidate| {
             let (decision, keep) = match candidate.class.shared {

@@ -251,6 +251,21 @@ fn an_ipv6_only_node_behind_a_link_local_router() {
 }
 
 #[test]
+fn of_two_equal_addresses_the_listing_does_not_choose() {
+    let node = |first: (&str, u32), second: (&str, u32)| {
+        Node::default()
+            .nic("eth0", 1)
+            .flagged("eth0", first.0, first.1)
+            .flagged("eth0", second.0, second.1)
+    };
+    let (plain, optimistic) = (("10.0.0.3/24", 0x80), ("::ffff:10.0.0.3/120", 0x84));
+    let selection = select(&node(plain, optimistic));
+    assert_eq!(selection, select(&node(optimistic, plain)));
+    assert_eq!(selection.record.nics[0].addresses[0].status, Status::Preferred);
+    assert_eq!(selection.record.nics[0].addresses.len(), 1);
+}
+
+#[test]
 fn a_gateway_outside_of_every_network() {
     let node = Node::default()
         .nic("eth0", 1)
