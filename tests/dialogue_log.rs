@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use talos_vmtoolsd::rpci::{self, Request};
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 use host::{At, Bench, Host};
@@ -81,6 +82,83 @@ fn an_outage_has_two_lines_and_the_second_has_its_length() {
         lines[1].contains("INFO") && lines[1].contains("outage=36"),
         "{lines:#?}"
     );
+}
+
+/// Queues a call whose answer nobody needs; the receiver is what keeps it wanted.
+fn ask(bench: &Bench) -> rpci::Answer {
+    bench.client.submit(Request::text("log x")).unwrap()
+}
+
+#[test]
+fn an_outage_that_a_call_finds_first_has_the_same_two_lines() {
+    let lines = logged(|| {
+        let mut bench = Bench::new(Host::asks(&["reset"]));
+        bench.run(10 * SECOND);
+        bench.host().forget();
+        bench.host().fault = Box::new(|at, _| (at == At::Open).then_some(0));
+        let mut answers = vec![ask(&bench)];
+        bench.run(600 * SECOND);
+        bench.host().fault = Box::new(|_, _| None);
+        answers.push(ask(&bench));
+        bench.run(30 * SECOND);
+        answers.push(ask(&bench));
+        bench.run(SECOND);
+        assert!(answers.remove(0).try_recv().unwrap().is_err());
+        assert!(answers.pop().unwrap().try_recv().unwrap().is_ok());
+    });
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("no channel to the host"), "{lines:#?}");
+    assert!(
+        lines[1].contains("the channel to the host works again") && lines[1].contains("outage=6"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn an_outage_of_rpci_alone_has_two_lines_of_its_own() {
+    let lines = logged(|| {
+        let mut bench = Bench::new(Host::asks(&["reset"]));
+        bench.run(10 * SECOND);
+        bench.host().fault = Box::new(|_, tclo| (!tclo).then_some(0));
+        for _ in 0..60 {
+            let _answer = ask(&bench);
+            bench.run(SECOND);
+        }
+        bench.host().fault = Box::new(|_, _| None);
+        bench.run(15 * SECOND);
+        let _answer = ask(&bench);
+        bench.run(SECOND);
+    });
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(
+        lines[0].contains("the RPCI channel does not work") && lines[0].contains("refused to open"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[1].contains("the RPCI channel works again") && lines[1].contains("outage=7"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn rpci_that_stays_away_after_an_outage_of_both_is_said() {
+    let lines = logged(|| {
+        let mut bench = Bench::new(Host::asks(&["reset"]));
+        bench.run(10 * SECOND);
+        bench.host().forget();
+        bench.host().fault = Box::new(|at, _| (at == At::Open).then_some(0));
+        let _answer = ask(&bench);
+        bench.run(30 * SECOND);
+        bench.host().fault = Box::new(|_, tclo| (!tclo).then_some(0));
+        bench.run(30 * SECOND);
+        let _answer = ask(&bench);
+        bench.run(5 * SECOND);
+    });
+    let said = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert_eq!(said("no channel to the host"), 1, "{lines:#?}");
+    assert_eq!(said("the channel to the host works again"), 1, "{lines:#?}");
+    assert_eq!(said("the RPCI channel does not work"), 1, "{lines:#?}");
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Backoff {
             .map(|outage| now.saturating_duration_since(outage.since))
     }
 
+    /// The outage is part of another one, which has pauses of its own.
+    pub fn forget(&mut self) {
+        self.outage = None;
+    }
+
     /// Makes the next attempt due, without ending the outage: there is news that makes it promising.
     pub fn retry_at_once(&mut self) {
         if let Some(outage) = &mut self.outage {

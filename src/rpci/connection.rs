@@ -24,7 +24,20 @@ const REFUSAL_MAX: usize = 256;
 pub struct Connection {
     channel: Option<Channel>,
     backoff: Backoff,
+    told: Told,
     buffer: Vec<u8>,
+}
+
+/// What the log says of the outage that is on.
+#[derive(Debug, Default)]
+enum Told {
+    /// Nothing, or there is none.
+    #[default]
+    Nothing,
+    /// Nothing yet: TCLO may have the same, and then one line is enough. With what failed.
+    Later(String),
+    /// That it began.
+    Begin,
 }
 
 impl Connection {
@@ -62,14 +75,17 @@ impl Connection {
         }
         match outcome {
             Ok(answer) => {
-                if let Some(outage) = self.backoff.succeeded(now) {
+                let told = std::mem::take(&mut self.told);
+                if let Some(outage) = self.backoff.succeeded(now)
+                    && matches!(told, Told::Begin)
+                {
                     limited!(info, feature = "rpci", ?outage, "the RPCI channel works again");
                 }
                 answer.map_err(|text| RpciError::Refused { command, text })
             }
             Err(failure) => {
                 if failure.is_outage() && self.backoff.failed(now) {
-                    limited!(warn, feature = "rpci", err = %failure, "the RPCI channel does not work");
+                    self.told = Told::Later(failure.to_string());
                 }
                 Err(match failure {
                     Failure::Malformed(length) => RpciError::Malformed { command, length },
@@ -82,10 +98,22 @@ impl Connection {
         }
     }
 
-    /// Gives the channel back.
+    /// Gives the channel back, as TCLO is lost or at the end. An outage that was not told belongs to TCLO.
     pub fn close(&mut self, port: &mut dyn Hypercall) {
         if let Some(channel) = self.channel.take() {
             channel.close(port);
+        }
+        if matches!(self.told, Told::Later(_)) {
+            self.told = Told::Nothing;
+            self.backoff.forget();
+        }
+    }
+
+    /// TCLO works: an outage that goes on is of this channel alone, and is told.
+    pub fn tclo_works(&mut self) {
+        if let Told::Later(err) = &self.told {
+            limited!(warn, feature = "rpci", %err, "the RPCI channel does not work");
+            self.told = Told::Begin;
         }
     }
 

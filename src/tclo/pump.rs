@@ -260,6 +260,7 @@ impl<H: Hypercall> Pump<H> {
 
     /// A poll worked.
     fn connect(&mut self, now: Instant) {
+        self.rpci.tclo_works();
         if let Some(outage) = self.backoff.succeeded(now)
             && !self.contention.is_noticed()
         {

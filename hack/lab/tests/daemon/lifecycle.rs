@@ -1,5 +1,7 @@
 //! What the daemon's own log tells of its life. The scenarios see the host's side of the same.
 
+use std::fmt::Write;
+
 use libtest_mimic::Failed;
 use serde_json::Value;
 
@@ -86,6 +88,36 @@ pub fn second_agent() -> Result<(), Failed> {
     ensure(
         lines(&log, "tclo", "works again").len() == 2,
         "lines about the ends of outages",
+    )
+}
+
+/// However an outage is found, by a poll or by a call that was queued first, it is two lines.
+pub fn outages() -> Result<(), Failed> {
+    let mut scenario = String::from("set ping off\nexpect running within 10s\nwait 5s\n");
+    let outages = 2;
+    for outage in 0..outages {
+        let _ = writeln!(
+            scenario,
+            "fault open every status 0\nclose\nnode hostname set renamed-{outage}\nwait 3s\nfaults clear\n\
+             expect running within 15s\nexpect hostname \"renamed-{outage}\" within 5s\nwait 1s"
+        );
+    }
+    let log = Run::new(Guest::Daemon, &[]).log_of(&scenario)?;
+    let told: Vec<_> = log
+        .iter()
+        .filter(|line| line["feature"] == "tclo" || line["feature"] == "rpci")
+        .collect();
+    ensure(told.len() == 2 * outages, format!("{told:#?}"))?;
+    let pairs = told.chunks(2).all(|pair| {
+        pair[0]["msg"] == "no channel to the host"
+            && pair[1]["msg"] == "the channel to the host works again"
+            && !pair[1]["outage"].is_null()
+    });
+    ensure(pairs, format!("{told:#?}"))?;
+    let unable = log.iter().filter(|line| line["level"] == "warn").count();
+    ensure(
+        unable == outages,
+        format!("{unable} warnings of {outages} outages: {log:#?}"),
     )
 }
 

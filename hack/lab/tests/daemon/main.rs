@@ -140,6 +140,11 @@ fn main() -> ExitCode {
         lifecycle::second_agent,
     ));
     trials.push(trial(
+        "an-outage-has-two-lines",
+        &[Need::Ptrace],
+        lifecycle::outages,
+    ));
+    trials.push(trial(
         "a-stopped-process-is-a-slow-guest",
         &[Need::Ptrace, Need::Unprivileged],
         lifecycle::slow_guest,
