@@ -48,7 +48,7 @@ func TestVectors(t *testing.T) {
 
 	buffer := bufio.NewWriter(sink)
 
-	writer, err := vectors.NewWriter(buffer, vectors.Header{Format: 1, Release: node.Release(), Seed: seed()})
+	writer, err := vectors.NewWriter(buffer, vectors.Header{Format: 2, Release: node.Release(), Seed: seed()})
 	if err != nil {
 		t.Fatal(err)
 	}

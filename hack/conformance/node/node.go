@@ -18,7 +18,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -77,21 +76,8 @@ func New(socket string, log io.Writer) (*Node, error) {
 	}, nil
 }
 
-// Release is the version of the Talos module that this program was built from, such as v1.14.1.
-func Release() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-
-	for _, module := range info.Deps {
-		if module.Path == "github.com/siderolabs/talos/pkg/machinery" {
-			return module.Version
-		}
-	}
-
-	return "unknown"
-}
+// Release is the version of the Talos that this program was built from, such as v1.14.1.
+func Release() string { return rules.Release }
 
 // Register implements factory.Registrator, with the services that the daemon may call.
 func (n *Node) Register(s *grpc.Server) {

@@ -10,7 +10,7 @@ import (
 
 func newKinds() []Kind {
 	return []Kind{
-		kind(runtime.BootIDType, &runtime.BootID{}, always(snapshot.ReadBootID)),
-		kind(runtime.ImageFactorySchematicType, &runtime.ImageFactorySchematic{}, always(snapshot.ReadSchematic)),
+		kind(runtime.BootIDType, &runtime.BootID{}, sometimes(snapshot.ReadBootID)),
+		kind(runtime.ImageFactorySchematicType, &runtime.ImageFactorySchematic{}, sometimes(snapshot.ReadSchematic)),
 	}
 }

@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// maxEnum is one more than the largest random value of an enumeration: larger than any that Talos or the kernel has.
-const maxEnum = 300
+const (
+	// maxEnum is one more than the largest usual value of an enumeration: larger than any that Talos or the kernel has.
+	maxEnum = 300
+	// numberBits is the width of an enumeration on the wire.
+	numberBits = 32
+)
 
 var (
 	addrType     = reflect.TypeFor[netip.Addr]()
@@ -99,6 +103,11 @@ func fillKind(random *rand.Rand, value reflect.Value) {
 }
 
 func randomInt(random *rand.Rand, bits int, enum bool) int64 {
+	// An enumeration that nobody knows may be any number, also a negative one, which is the longest on the wire.
+	if enum && bits >= numberBits && random.IntN(16) == 0 {
+		return int64(int32(random.Uint32()))
+	}
+
 	if enum {
 		return random.Int64N(min(maxEnum, int64(math.MaxInt64)>>(64-bits)))
 	}
@@ -121,6 +130,15 @@ func randomString(random *rand.Rand) string {
 	}
 
 	return string(text)
+}
+
+// randomID begins as those of an AddressSpec do, now and then with what no release has.
+func randomID(random *rand.Rand) string {
+	layers := []string{
+		"dhcp4", "dhcp6", "vip", "configuration", "platform", "cmdline", "default", "ipam", "VIP", "", "vip2",
+	}
+
+	return layers[random.IntN(len(layers))] + "/eth0/" + randomString(random)
 }
 
 // randomHardwareAddr is that of an Ethernet, now and then of an InfiniBand adapter, and rarely longer than any.
@@ -162,6 +180,11 @@ func randomPrefix(random *rand.Rand) netip.Prefix {
 	address := randomAddr(random).WithZone("")
 	if !address.IsValid() {
 		return netip.Prefix{}
+	}
+
+	// A length of its own that is none is -1 on the wire.
+	if random.IntN(16) == 0 {
+		return netip.PrefixFrom(address, -1)
 	}
 
 	return netip.PrefixFrom(address, random.IntN(address.BitLen()+1))

@@ -23,6 +23,8 @@ import (
 type Vector struct {
 	// Type is the resource type.
 	Type resource.Type
+	// ID is the id of the resource, which some readings depend on.
+	ID resource.ID
 	// Spec is what Talos's encoder writes.
 	Spec []byte
 	// Reading is what the daemon has to read in it: JSON, or null where the spec says nothing that can be used.
@@ -42,7 +44,7 @@ type Kind struct {
 // typed is a resource whose spec is a T.
 type typed[T any] interface{ TypedSpec() *T }
 
-func kind[T any](of resource.Type, example typed[T], read func(*T) (any, bool)) Kind {
+func kind[T any](of resource.Type, example typed[T], read func(resource.ID, *T) (any, bool)) Kind {
 	return Kind{
 		Type: of,
 		empty: func() resource.Resource {
@@ -52,24 +54,29 @@ func kind[T any](of resource.Type, example typed[T], read func(*T) (any, bool)) 
 			Fill(random, reflect.ValueOf(r.(typed[T]).TypedSpec()).Elem()) //nolint:forcetypeassert
 		},
 		read: func(r resource.Resource) (any, bool) {
-			return read(r.(typed[T]).TypedSpec()) //nolint:forcetypeassert
+			return read(r.Metadata().ID(), r.(typed[T]).TypedSpec()) //nolint:forcetypeassert
 		},
 	}
 }
 
 // always is for a reading that cannot fail.
-func always[T, R any](read func(*T) R) func(*T) (any, bool) {
-	return func(spec *T) (any, bool) { return read(spec), true }
+func always[T, R any](read func(*T) R) func(resource.ID, *T) (any, bool) {
+	return func(_ resource.ID, spec *T) (any, bool) { return read(spec), true }
 }
 
-func sometimes[T, R any](read func(*T) (R, bool)) func(*T) (any, bool) {
-	return func(spec *T) (any, bool) { return read(spec) }
+func sometimes[T, R any](read func(*T) (R, bool)) func(resource.ID, *T) (any, bool) {
+	return func(_ resource.ID, spec *T) (any, bool) { return read(spec) }
+}
+
+// named is for a reading of the id and the spec.
+func named[T, R any](read func(resource.ID, *T) (R, bool)) func(resource.ID, *T) (any, bool) {
+	return func(id resource.ID, spec *T) (any, bool) { return read(id, spec) }
 }
 
 // Vector makes one. It fails if Talos's encoder and decoder do not agree with each other.
 func (k Kind) Vector(random *rand.Rand) (Vector, error) {
 	made := k.empty()
-	*made.Metadata() = resource.NewMetadata("conformance", k.Type, "id", resource.VersionUndefined)
+	*made.Metadata() = resource.NewMetadata("conformance", k.Type, randomID(random), resource.VersionUndefined)
 	k.fill(random, made)
 
 	encoder, err := protobuf.FromResource(made, protobuf.WithoutYAML())
@@ -101,7 +108,12 @@ func (k Kind) Vector(random *rand.Rand) (Vector, error) {
 		return Vector{}, fmt.Errorf("%s: Talos encoded %s and decoded %s (%w)", k.Type, before, reading, err)
 	}
 
-	return Vector{Type: k.Type, Spec: encoded.GetSpec().GetProtoSpec(), Reading: reading}, nil
+	return Vector{
+		Type:    k.Type,
+		ID:      made.Metadata().ID(),
+		Spec:    encoded.GetSpec().GetProtoSpec(),
+		Reading: reading,
+	}, nil
 }
 
 func (k Kind) reading(r resource.Resource) ([]byte, error) {
@@ -139,7 +151,7 @@ func NewWriter(w io.Writer, header Header) (*Writer, error) {
 
 // Write writes a vector.
 func (w *Writer) Write(v Vector) error {
-	for _, field := range [][]byte{[]byte(v.Type), v.Spec, v.Reading} {
+	for _, field := range [][]byte{[]byte(v.Type), []byte(v.ID), v.Spec, v.Reading} {
 		if err := w.field(field); err != nil {
 			return err
 		}
