@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
+	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"google.golang.org/grpc/codes"
@@ -28,13 +31,14 @@ var checks = append([]check{
 	{"an empty node", func(i *inspection) error { return i.agrees("empty") }},
 	{"a running node", checkRunning},
 	{"additions, changes, removals", checkChanges},
+	{"stacked links", checkStacked},
 	{"a random walk", checkWalk},
 	{"going away", checkGoingAway},
 	{"a busy node", checkBusy},
 	{"started before the node", checkStartedFirst},
 	{"restarted during the look", checkRestart},
 	{"refused at first", checkRefusedFirst},
-	{"a type that is not served", checkUnsupported},
+	{"types that are not served", checkUnsupported},
 	{"a node that is gone", checkOutage},
 }, peerChecks()...)
 
@@ -112,10 +116,55 @@ func checkChanges(i *inspection) error {
 			return i.remove(eth1, address(eth1, "192.0.2.7/25"), address(eth1, "fe80::250:56ff:feab:3/64"),
 				route("inet4/192.0.2.1/198.51.100.0/24/2048", eth1, "198.51.100.0/24", "192.0.2.1"))
 		}},
+		step{"a disk more, and one that has grown", func() error {
+			return i.put(disk("sdb", 4*gigabyte), disk("sda", 80*gigabyte),
+				partition("sda", "sda6", "EPHEMERAL", "xfs", 6, 70*gigabyte))
+		}},
+		step{"a volume fails, one is new, one has no place", func() error {
+			return i.put(volume("EPHEMERAL", block.VolumePhaseFailed, "", "/var"),
+				volume("u-data", block.VolumePhaseReady, "/dev/sdb1", "/var/mnt/data"),
+				mount("u-data", "/dev/sdb1", ""))
+		}},
+		step{"a mount is read-only, and one gone", func() error {
+			return errors.Join(i.put(runtimeMount("STATE", "/dev/sda5", "/system/state", "ro", "noatime")),
+				i.remove(mount("u-data", "", "")))
+		}},
+		step{"cordoned and not ready", func() error { return i.put(kubernetesNode("talos-cp-1", false, true)) }},
+		step{"another name in Kubernetes", func() error {
+			return i.put(nodename("cp-1"), kubernetesNode("cp-1", true, false))
+		}},
+		step{"a worker, in a cluster without a name", func() error {
+			return i.put(machineType(machinetype.TypeWorker), clusterInfo(""))
+		}},
+		step{"other extensions", func() error {
+			return errors.Join(i.put(extension("0", "talos-vmtoolsd", "0.2.0")), i.remove(extension("1", "", "")))
+		}},
+		step{"another boot of another image", func() error {
+			return i.put(newIdentity("4f1c9d0e-0000-4000-8000-000000000002", "000000000000")...)
+		}},
+		step{"another layer asks for the address", func() error {
+			return errors.Join(i.put(addressSpec("configuration", "eth0", "10.5.0.2/24")),
+				i.remove(addressSpec("dhcp4", "eth0", "10.5.0.2/24")))
+		}},
+		step{"secure boot is off", func() error { return i.put(securityState(false)) }},
+		step{"disks less", func() error {
+			return i.remove(disk("sdb", 0), cdrom(), partition("sda", "sda1", "", "", 0, 0),
+				volume("STATE", 0, "", ""), mount("EPHEMERAL", "", ""), runtimeMount("STATE", "", ""))
+		}},
+		step{"nobody any more", func() error { return i.remove(identityNow()...) }},
 		step{"no name", func() error { return i.remove(hostname("", "")) }},
 		step{"no node address", func() error { return i.remove(nodeAddresses(network.NodeAddressDefaultID)) }},
 		step{"shutting down", func() error { return i.put(machineStatus(runtime.MachineStageShuttingDown)) }},
 	)
+}
+
+// identityNow are the ids that checkChanges leaves of identity().
+func identityNow() []resource.Resource {
+	return append([]resource.Resource{
+		machineType(machinetype.TypeUnknown), nodename(""), clusterInfo(""), extension("0", "", ""),
+		kubernetesNode("cp-1", false, false), kubernetesNode("talos-cp-1", false, false),
+		addressSpec("vip", "eth0", "10.5.0.100/32"),
+	}, newIdentity("", "")...)
 }
 
 // checkWalk adds, changes and removes at random.
@@ -166,7 +215,15 @@ func somethingOf(random *rand.Rand, links []*network.LinkStatus) resource.Resour
 	link := links[random.IntN(len(links))]
 	host := netip.AddrFrom4([4]byte{10, 0, byte(link.TypedSpec().Index), byte(random.IntN(4))})
 
-	switch random.IntN(6) {
+	switch random.IntN(9) {
+	case 6:
+		return disk([]string{"sda", "sdb"}[random.IntN(2)], random.Uint64())
+	case 7:
+		phase := block.VolumePhase(random.IntN(12))
+
+		return volume([]string{"STATE", "EPHEMERAL"}[random.IntN(2)], phase, "/dev/sda6", "/var")
+	case 8:
+		return kubernetesNode("talos-cp-1", random.IntN(2) == 0, random.IntN(2) == 0)
 	case 0:
 		status := link.DeepCopy().(*network.LinkStatus) //nolint:forcetypeassert
 		status.TypedSpec().MTU = uint32(1280 + random.IntN(3))
@@ -200,6 +257,8 @@ func checkGoingAway(i *inspection) error {
 		address(eth0, "2001:db8::5/64"),
 		route("inet6/fe80::1//1024", eth0, "", ""),
 		nodeAddresses(network.NodeAddressRoutedID),
+		disk("sda", 0), mount("EPHEMERAL", "", ""), kubernetesNode("talos-cp-1", false, false),
+		machineType(machinetype.TypeUnknown), nodename(""), extension("1", "", ""),
 	} {
 		if err := i.Condemn(i.ctx, r); err != nil {
 			return err
@@ -282,7 +341,14 @@ func checkRestart(i *inspection) error {
 
 	i.Calls.Reset()
 
-	if err := i.put(hostname("after", "example.org"), address(adapter("eth0", 2), "10.5.0.99/24")); err != nil {
+	if err := i.put(
+		hostname("after", "example.org"), address(adapter("eth0", 2), "10.5.0.99/24"),
+		disk("sdb", gigabyte), volume("EPHEMERAL", block.VolumePhaseClosed, "", ""), kubernetesNode("talos-cp-1", true, true),
+	); err != nil {
+		return err
+	}
+
+	if err := i.remove(mount("EPHEMERAL", "", ""), extension("1", "", "")); err != nil {
 		return err
 	}
 
@@ -305,31 +371,49 @@ func checkRefusedFirst(i *inspection) error {
 	return i.agrees("refused at first")
 }
 
-// checkUnsupported takes a type away, as an older release lacks it. That fact is unknown, and no other.
+// checkUnsupported takes one type after the other away, as an older release lacks it. Its fact is unknown then, and no
+// other. Every release has links, and without them nothing can be asked about.
 func checkUnsupported(i *inspection) error {
 	if err := i.put(running()...); err != nil {
 		return err
 	}
 
-	if err := i.Forget(i.ctx, runtime.SecurityStateType); err != nil {
-		return err
+	var gone []snapshot.Kind
+
+	for _, kind := range snapshot.Kinds() {
+		if kind.Type == network.LinkStatusType {
+			continue
+		}
+
+		gone = append(gone, kind)
+
+		if err := i.Forget(i.ctx, kind.Type); err != nil {
+			return err
+		}
+
+		l, err := i.begin()
+		if err != nil {
+			return err
+		}
+
+		if err := i.Admit(i.ctx, service, l.pid()); err != nil {
+			return err
+		}
+
+		if err := i.judge("without "+kind.Type, l, func() (snapshot.Snapshot, error) {
+			facts, err := i.truth()
+
+			for _, kind := range gone {
+				kind.Forget(&facts)
+			}
+
+			return facts, err
+		}); err != nil {
+			return err
+		}
 	}
 
-	l, err := i.begin()
-	if err != nil {
-		return err
-	}
-
-	if err := i.Admit(i.ctx, service, l.pid()); err != nil {
-		return err
-	}
-
-	return i.judge("not served", l, func() (snapshot.Snapshot, error) {
-		facts, err := i.truth()
-		facts.Security = snapshot.Unknown().Security
-
-		return facts, err
-	})
+	return nil
 }
 
 // checkOutage has a subject before a node that never comes. It must end, and know nothing.

@@ -87,6 +87,8 @@ func TestFaults(t *testing.T) {
 		reference.AllAddresses: "a busy node",
 		reference.KeepsGoing:   "going away",
 		reference.NoRoutes:     "a running node",
+		reference.NoVolumes:    "additions, changes, removals",
+		reference.OnlyAdapters: "stacked links",
 		reference.GivesUp:      "refused at first",
 	}
 

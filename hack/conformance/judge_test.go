@@ -246,6 +246,8 @@ func (i *inspection) judge(moment string, l *look, expected func() (snapshot.Sna
 // judgeCalls checks manners: the least role and no other, no metadata that only apid understands, and watches that every
 // release takes and that do not fetch what is not reported.
 func (i *inspection) judgeCalls(moment string, facts snapshot.Snapshot) {
+	reported := facts.Reported()
+
 	for _, call := range i.Calls.All() {
 		if least := leastRole(call.Method); !slices.Equal(call.Roles, []string{least}) {
 			i.find("%s: %s was called with the roles %q; the least is %s", moment, call.Method, call.Roles, least)
@@ -270,7 +272,7 @@ func (i *inspection) judgeCalls(moment string, facts snapshot.Snapshot) {
 		if request.GetType() == "AddressStatuses.net.talos.dev" && facts.Links.Value != nil {
 			for _, id := range call.Resources {
 				link, _, _ := strings.Cut(id, "/")
-				if !(*facts.Links.Value)[link].Reported() {
+				if !reported[link] {
 					i.find("%s: the address %s of a link that is not reported was fetched", moment, id)
 				}
 			}

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
@@ -183,16 +184,17 @@ func securityState(secureBoot bool) *runtime.SecurityState {
 	return r
 }
 
-// running is a node in service: one adapter with both families, a VLAN on it, and a pod network.
+// running is a node in service: one adapter with both families, a VLAN on it, a pod network, disks, and who it is.
 func running() []resource.Resource {
 	eth0, vlan, pod := adapter("eth0", 2), virtual("eth0.4000", 9, network.LinkKindVLAN), virtual("veth1a2b", 12, "veth")
 
-	return []resource.Resource{
+	return slices.Concat(disks(), identity(), []resource.Resource{
 		loopback(), eth0, vlan, pod, virtual("cni0", 10, network.LinkKindBridge), virtual("flannel.1", 11, "vxlan"),
 		address(loopback(), "127.0.0.1/8"),
 		address(eth0, "10.5.0.2/24"),
 		address(eth0, "2001:db8::5/64"),
 		address(eth0, "fe80::250:56ff:feab:2/64"),
+		address(vlan, "172.20.0.2/24"),
 		address(pod, "10.244.1.1/32"),
 		route("inet4/10.5.0.1//1024", eth0, "", "10.5.0.1"),
 		route("inet4//10.5.0.0/24/1024", eth0, "10.5.0.0/24", ""),
@@ -206,5 +208,5 @@ func running() []resource.Resource {
 		resolvers("10.5.0.1", "2001:db8::53"),
 		machineStatus(runtime.MachineStageRunning),
 		securityState(true),
-	}
+	})
 }

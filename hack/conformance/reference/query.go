@@ -23,7 +23,6 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
-	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"github.com/siderolabs/talos/pkg/machinery/role"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -55,12 +54,16 @@ const (
 	KeepsGoing Fault = "keeps-going"
 	// NoRoutes forgets the routes.
 	NoRoutes Fault = "no-routes"
+	// NoVolumes forgets the volumes.
+	NoVolumes Fault = "no-volumes"
+	// OnlyAdapters does not ask for what stands on an adapter.
+	OnlyAdapters Fault = "only-adapters"
 	// GivesUp does not try again.
 	GivesUp Fault = "gives-up"
 )
 
 // Faults are all of them.
-var Faults = []Fault{StrongRole, JoinedRoles, AllAddresses, KeepsGoing, NoRoutes, GivesUp}
+var Faults = []Fault{StrongRole, JoinedRoles, AllAddresses, KeepsGoing, NoRoutes, NoVolumes, OnlyAdapters, GivesUp}
 
 // errUnsupported is Talos's answer to a watch of a type that it does not serve.
 var errUnsupported = errors.New("not served")
@@ -133,8 +136,15 @@ func query(ctx context.Context, socket string, fault Fault) (snapshot.Snapshot, 
 	}
 
 	facts := snapshot.From(version, look.seen)
-	if fault == NoRoutes {
+	for _, kind := range look.refused {
+		kind.Forget(&facts)
+	}
+
+	switch fault { //nolint:exhaustive
+	case NoRoutes:
 		facts.Routes.Value = &map[string]snapshot.Route{}
+	case NoVolumes:
+		facts.Volumes.Value = &map[string]snapshot.Volume{}
 	}
 
 	return facts, nil
@@ -164,40 +174,58 @@ type looker struct {
 	state v1alpha1.StateClient
 	fault Fault
 	seen  []resource.Resource
+	// refused are the kinds that the node does not serve.
+	refused []snapshot.Kind
 }
 
 func (l *looker) everything(ctx context.Context) error {
-	if err := l.kind(ctx, network.LinkStatusType, false, ""); err != nil {
+	kinds := snapshot.Kinds()
+
+	// Which addresses and routes are asked for depends on the links.
+	links := slices.IndexFunc(kinds, func(kind snapshot.Kind) bool { return kind.Type == network.LinkStatusType })
+	if err := l.kind(ctx, kinds[links], ""); err != nil {
 		return err
 	}
 
-	var links []string
+	var names []string
 
-	for _, r := range l.seen {
-		if link, ok := r.(*network.LinkStatus); ok && link.TypedSpec().Physical() {
-			links = append(links, regexp.QuoteMeta(r.Metadata().ID()))
+	look := snapshot.From(snapshot.Version{}, l.seen)
+
+	for name, reported := range look.Reported() {
+		if reported && (l.fault != OnlyAdapters || (*look.Links.Value)[name].Kind == "") {
+			names = append(names, regexp.QuoteMeta(name))
 		}
 	}
 
-	query := "^(?:" + strings.Join(links, "|") + ")/"
-	if l.fault == AllAddresses {
-		query = ""
+	query := strings.Join(names, "|")
+
+	for _, kind := range slices.Delete(kinds, links, links+1) {
+		var err error
+
+		switch {
+		case kind.Type == network.AddressStatusType && l.fault == AllAddresses:
+			err = l.kind(ctx, kind, "")
+		case kind.Type == network.AddressStatusType:
+			err = l.kind(ctx, kind, "^(?:"+query+")/")
+		case kind.Type == network.RouteStatusType:
+			err = l.kind(ctx, kind, "^(?:inet4|inet6||"+query+")/")
+		case kind.ID != "":
+			err = l.single(ctx, kind)
+		default:
+			err = l.kind(ctx, kind, "")
+		}
+
+		if err != nil {
+			return err
+		}
 	}
 
-	return errors.Join(
-		l.kind(ctx, network.AddressStatusType, true, query),
-		l.kind(ctx, network.RouteStatusType, false, "^(?:inet4|inet6)/"),
-		l.kind(ctx, network.NodeAddressType, true, ""),
-		l.kind(ctx, network.HostnameStatusType, true, ""),
-		l.kind(ctx, network.ResolverStatusType, true, ""),
-		l.single(ctx, runtime.MachineStatusType, runtime.MachineStatusID),
-		l.single(ctx, runtime.SecurityStateType, runtime.SecurityStateID),
-	)
+	return nil
 }
 
 // kind watches a type until its set is complete.
-func (l *looker) kind(ctx context.Context, kind resource.Type, aggregated bool, idQuery string) error {
-	options := &v1alpha1.WatchOptions{BootstrapContents: true, Aggregated: aggregated}
+func (l *looker) kind(ctx context.Context, kind snapshot.Kind, idQuery string) error {
+	options := &v1alpha1.WatchOptions{BootstrapContents: true, Aggregated: true}
 	if idQuery != "" {
 		options.IdQuery = &v1alpha1.IDQuery{Regexp: idQuery}
 	}
@@ -205,8 +233,8 @@ func (l *looker) kind(ctx context.Context, kind resource.Type, aggregated bool, 
 	set := make(map[resource.ID]resource.Resource)
 
 	err := Watch(ctx, l.state, &v1alpha1.WatchRequest{
-		Namespace:  network.NamespaceName,
-		Type:       kind,
+		Namespace:  kind.Namespace,
+		Type:       kind.Type,
 		Options:    options,
 		ApiVersion: 1,
 	}, func(event Event) bool {
@@ -222,17 +250,17 @@ func (l *looker) kind(ctx context.Context, kind resource.Type, aggregated bool, 
 		return true
 	})
 
-	return l.keep(err, slices.Collect(maps.Values(set)))
+	return l.keep(err, kind, slices.Collect(maps.Values(set)))
 }
 
 // single watches one resource until its first event, which says also that there is none.
-func (l *looker) single(ctx context.Context, kind resource.Type, id resource.ID) error {
+func (l *looker) single(ctx context.Context, kind snapshot.Kind) error {
 	var present []resource.Resource
 
 	err := Watch(ctx, l.state, &v1alpha1.WatchRequest{
-		Namespace:  runtime.NamespaceName,
-		Type:       kind,
-		Id:         &id,
+		Namespace:  kind.Namespace,
+		Type:       kind.Type,
+		Id:         &kind.ID,
 		Options:    &v1alpha1.WatchOptions{},
 		ApiVersion: 1,
 	}, func(event Event) bool {
@@ -243,11 +271,13 @@ func (l *looker) single(ctx context.Context, kind resource.Type, id resource.ID)
 		return false
 	})
 
-	return l.keep(err, present)
+	return l.keep(err, kind, present)
 }
 
-func (l *looker) keep(err error, resources []resource.Resource) error {
+func (l *looker) keep(err error, kind snapshot.Kind, resources []resource.Resource) error {
 	if errors.Is(err, errUnsupported) {
+		l.refused = append(l.refused, kind)
+
 		return nil
 	}
 

@@ -52,9 +52,6 @@ type Link struct {
 // candidate says whether the daemon keeps the link: an adapter, or what can stand on one.
 func (l Link) candidate() bool { return l.physical || slices.Contains(stackedKinds, l.Kind) }
 
-// Reported says whether the daemon asks for the addresses and routes of the link.
-func (l Link) Reported() bool { return l.physical }
-
 // Address is the reading of AddressStatus.
 type Address struct {
 	Address  string `json:"address"`
