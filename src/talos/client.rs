@@ -26,7 +26,10 @@ use std::{
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response, Uri, header::HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, sync::mpsc};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, watch},
+};
 use tonic::{Code, Status, Streaming, body::Body, transport::Channel, transport::Endpoint};
 use tower::{
     service_fn,
@@ -63,6 +66,9 @@ const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 
 /// Most filesystems of one [`Client::mounts`]: a busy node has some hundreds, of pods.
 pub const MAX_FILESYSTEMS: usize = 4096;
+
+/// Longest text of a failure that is kept, in bytes: it goes into log lines, and into what the host is told.
+const MAX_REASON: usize = 1024;
 
 /// Largest event that is accepted, in bytes. The texts of errors and of services are the longest part.
 const MAX_EVENT: usize = 256 * 1024;
@@ -173,6 +179,8 @@ struct Shared {
     opened: Arc<AtomicU64>,
     /// A call was answered, so Talos knows this process.
     answered: AtomicBool,
+    /// Counts the connections that were left because a call was not answered.
+    given_up: watch::Sender<u64>,
 }
 
 impl Client {
@@ -189,6 +197,7 @@ impl Client {
                 channel,
                 opened,
                 answered,
+                given_up: watch::Sender::default(),
             }),
         }
     }
@@ -198,6 +207,12 @@ impl Client {
     pub(super) fn renew(&self) {
         let fresh = connect_lazily(&self.shared.settings, &self.shared.opened);
         *self.shared.channel.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// Changes whenever a call was not answered and the connection was left because of it. Watches that stand on it
+    /// are quiet on a quiet node, so nobody else would notice.
+    pub(super) fn given_up(&self) -> watch::Receiver<u64> {
+        self.shared.given_up.subscribe()
     }
 
     /// How many connections were opened so far. A call reconnects unseen where the last connection is gone; this tells
@@ -241,7 +256,7 @@ impl Client {
     }
 
     /// `Mounts`: the filesystems as they are now, at most [`MAX_FILESYSTEMS`]. One filesystem that fails makes Talos
-    /// fail the whole call.
+    /// fail the whole call, and one that hangs makes it hang; whether it is only that, `Version` tells.
     pub async fn mounts(&self) -> Result<Vec<Filesystem>, CallError> {
         let mut service = MachineServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE);
         let reply = self
@@ -250,7 +265,12 @@ impl Client {
                 (),
                 |request| async move { service.mounts(request).await },
             )
-            .await?;
+            .await;
+        if reply.as_ref().is_err_and(CallError::is_overdue) {
+            // Leaves the connection if it is not answered either.
+            _ = self.version().await;
+        }
+        let reply = reply?;
         let mounts = only(&MOUNTS, reply.messages)?;
         refuse_failure(&MOUNTS, mounts.metadata.as_ref())?;
         Ok(mounts
@@ -321,11 +341,13 @@ impl Client {
                 Ok(reply.into_inner())
             }
             Err(status) => {
+                let error = refused(method, &status, deadline);
                 // The next call is not to wait on a connection that has fallen silent: it may be another OS_Halt.
-                if status.code() == Code::DeadlineExceeded {
+                if error.is_overdue() && *method != MOUNTS {
                     self.renew();
+                    self.shared.given_up.send_modify(|times| *times += 1);
                 }
-                Err(refused(method, &status, deadline))
+                Err(error)
             }
         }
     }
@@ -462,14 +484,19 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'st
     std::iter::successors(status.source(), |&cause| cause.source())
 }
 
-/// The text of a status with its innermost cause, which tells an absent socket from a refused one.
+/// The text of a status with its innermost cause, which tells an absent socket from a refused one; at most
+/// [`MAX_REASON`] bytes.
 pub(super) fn describe(status: &Status) -> String {
     let text = status.message();
-    match causes(status).last().map(ToString::to_string) {
+    let mut reason = match causes(status).last().map(ToString::to_string) {
         Some(cause) if text.is_empty() => cause,
         Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
         _ => text.to_owned(),
+    };
+    if let Some(end) = (0..=MAX_REASON).rev().find(|&at| reason.is_char_boundary(at)) {
+        reason.truncate(end);
     }
+    reason
 }
 
 #[cfg(test)]

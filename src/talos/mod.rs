@@ -136,6 +136,19 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// No answer came in time: the call may have reached Talos.
+    pub const fn is_overdue(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                code: tonic::Code::DeadlineExceeded,
+                ..
+            }
+        )
+    }
+}
+
 /// What can be asked of the machine. Implemented by the client, and by scripts in tests.
 pub trait Machine: Send + Sync + 'static {
     /// `Shutdown`, role os:operator. Gives Talos's id of this request.

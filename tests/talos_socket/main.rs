@@ -7,7 +7,10 @@
     reason = "helpers of tests"
 )]
 
+mod hostile;
 mod node;
+mod odd_events;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

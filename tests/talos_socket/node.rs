@@ -3,12 +3,16 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::server::conn::http2;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::StreamBody;
+use hyper::{body::Frame, server::conn::http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
@@ -27,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     body::Body,
-    codegen::{BoxFuture, BoxStream, tokio_stream},
+    codegen::{BoxFuture, BoxStream, Bytes, tokio_stream},
     server::{Grpc, ServerStreamingService, UnaryService},
 };
 use tonic_prost::ProstCodec;
@@ -71,10 +75,19 @@ pub enum Fault {
     BadDetails,
     /// A message that claims to be 4 GiB long.
     Huge,
+    /// A message of 200 MiB that is really sent, as far as the client takes it.
+    Long,
+    /// An answer of trailers alone: names and values.
+    Trailers(Vec<(&'static str, Vec<u8>)>),
 }
+
+/// Length of [`Fault::Long`], in bytes.
+pub const LONG: u32 = 200 << 20;
 
 #[derive(Default)]
 struct State {
+    /// Bytes of [`Fault::Long`] that were written.
+    long: Arc<AtomicU64>,
     resources: BTreeMap<(String, String), Vec<u8>>,
     watchers: Vec<Watcher>,
     tag: &'static str,
@@ -307,6 +320,11 @@ impl Node {
         self.state().faults.remove(what);
     }
 
+    /// Bytes of [`Fault::Long`] that were taken from it.
+    pub fn taken(&self) -> u64 {
+        self.state().long.load(Ordering::Relaxed)
+    }
+
     /// Every call so far.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.borrow().clone()
@@ -409,7 +427,8 @@ impl Node {
         }
         let fault = self.state().faults.get(&path).cloned();
         if let Some(fault) = fault {
-            return misbehave(fault, hangup).await;
+            let long = Arc::clone(&self.state().long);
+            return misbehave(fault, hangup, long).await;
         }
         let request = request.map(Body::new);
         match path.as_str() {
@@ -515,8 +534,28 @@ fn matches(regexp: &str, id: &str) -> bool {
 }
 
 /// What a fault looks like to the caller.
-async fn misbehave(fault: Fault, hangup: &CancellationToken) -> Response<Body> {
+async fn misbehave(fault: Fault, hangup: &CancellationToken, long: Arc<AtomicU64>) -> Response<Body> {
     match fault {
+        Fault::Long => Response::builder()
+            .header("content-type", "application/grpc")
+            .body(Body::new(StreamBody::new(tokio_stream::iter(long_message(long)))))
+            .unwrap(),
+        Fault::Trailers(values) => {
+            let trailers = values
+                .into_iter()
+                .map(|(name, value)| {
+                    (
+                        HeaderName::from_static(name),
+                        HeaderValue::from_bytes(&value).unwrap(),
+                    )
+                })
+                .collect();
+            let frames = [Ok::<_, Status>(Frame::<Bytes>::trailers(trailers))];
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(Body::new(StreamBody::new(tokio_stream::iter(frames))))
+                .unwrap()
+        }
         Fault::Status(code, message) => Status::new(code, message).into_http(),
         Fault::Silence | Fault::Stall => std::future::pending().await,
         Fault::Hangup => {
@@ -537,9 +576,24 @@ async fn misbehave(fault: Fault, hangup: &CancellationToken) -> Response<Body> {
     }
 }
 
+/// A message of [`LONG`] bytes as it is written, piece by piece.
+fn long_message(written: Arc<AtomicU64>) -> impl Iterator<Item = Result<Frame<Bytes>, Status>> {
+    const PIECE: usize = 64 * 1024;
+
+    let mut prefix = vec![0];
+    prefix.extend(LONG.to_be_bytes());
+    let pieces = usize::try_from(LONG).unwrap() / PIECE;
+    std::iter::once(Bytes::from(prefix))
+        .chain(std::iter::repeat_n(Bytes::from(vec![0; PIECE]), pieces))
+        .map(move |piece| {
+            written.fetch_add(u64::try_from(piece.len()).unwrap(), Ordering::Relaxed);
+            Ok(Frame::data(piece))
+        })
+}
+
 /// The prefix of a message of 4 GiB: no compression, length 0xffffffff.
-fn bytes_of_a_huge_message() -> tonic::codegen::Bytes {
-    tonic::codegen::Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3])
+fn bytes_of_a_huge_message() -> Bytes {
+    Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3])
 }
 
 #[derive(Clone)]
@@ -632,7 +686,8 @@ impl ServerStreamingService<cosi::WatchRequest> for Watch {
                     return Ok(tonic::Response::new(stream));
                 }
                 Some(fault) => {
-                    misbehave(fault, &hangup).await;
+                    let long = Arc::clone(&node.state().long);
+                    misbehave(fault, &hangup, long).await;
                 }
                 None => {}
             }

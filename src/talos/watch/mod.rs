@@ -42,6 +42,8 @@ use super::{
 /// Events that may wait for the reducer. A task that fills it waits, and Talos with it, so a storm costs no memory.
 const QUEUE: usize = 64;
 
+const UNANSWERED: &str = "a call was not answered in time";
+
 /// Resources whose specs cannot be read and that were said to be so; beyond these, silence.
 const MAX_UNDECODABLE: usize = 64;
 
@@ -133,6 +135,7 @@ impl Follower {
 
     /// One connection, from its first call until it is lost. Gives why, or nothing on shutdown.
     async fn connection(&mut self, shutdown: &CancellationToken) -> Option<String> {
+        let mut given_up = self.client.given_up();
         match shutdown.run_until_cancelled(self.client.version()).await? {
             Ok(version) => {
                 self.apply(Event::Connected(version));
@@ -161,6 +164,7 @@ impl Follower {
                 Some(ended) = watches.join_next() => {
                     break Some(ended.unwrap_or_else(|error| error.to_string()));
                 }
+                Ok(()) = given_up.changed() => break Some(UNANSWERED.to_owned()),
                 Some(event) = events.recv() => {
                     self.apply(event);
                     // What arrived together is published together.
