@@ -534,3 +534,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_jumps_decides_nothing() {
+    let mut reducer = reducer();
+    let steps = [
+        (at(1_000_000), put_link("eth0", physical(""))),
+        (at(0), Event::Bootstrapped(ResourceType::Link)),
+        (at(4_000_000_000), lost(ResourceType::Link)),
+    ];
+    subscribed(&mut reducer, ResourceType::Link);
+    for (now, event) in steps {
+        reducer.apply(event, now);
+    }
+    assert!(matches!(reducer.snapshot().links, Fact::Stale { since, .. } if since == at(4_000_000_000)));
+    // Back before the fact was lost, and before the epoch.
+    let long_ago = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    for now in [at(5), long_ago] {
+        subscribed(&mut reducer, ResourceType::Link);
+        reducer.apply(put_link("eth0", physical("")), now);
+        assert!(
+            reducer.apply(Event::Bootstrapped(ResourceType::Link), now),
+            "known again"
+        );
+        assert!(matches!(&reducer.snapshot().links, Fact::Known { value } if value.len() == 1));
+        assert!(reducer.apply(lost(ResourceType::Link), now), "lost again");
+        assert!(matches!(reducer.snapshot().links, Fact::Stale { since, .. } if since == now));
+    }
+}

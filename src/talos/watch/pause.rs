@@ -46,6 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_that_is_well_again_is_asked_within_5_s() {
+        let settings = crate::talos::Settings::new("machine.sock");
+        let mut pause = Pause::new(settings.first_pause, settings.longest_pause);
+        assert!((0..100).all(|_| pause.draw() <= Duration::from_secs(5)));
+    }
+
+    #[test]
     fn doubles_to_its_ceiling_with_jitter_below() {
         let mut pause = Pause::new(Duration::from_millis(200), Duration::from_secs(5));
         for step in [200, 400, 800, 1600, 3200, 5000, 5000] {
