@@ -271,3 +271,36 @@ async fn end(backdoor: Running, mut tasks: JoinSet<()>, shutdown: &CancellationT
         warn!("the farewell to the host did not end in time");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::talos::snapshot::{Fact, HostnameStatus};
+
+    /// The third way by which the host learns the name, after `SetGuestInfo  1` and the NIC record.
+    #[tokio::test(start_paused = true)]
+    async fn row_4_vix_tells_the_name_once_there_is_one() {
+        let (sender, snapshots) = watch::channel(Arc::<Snapshot>::default());
+        let (state, mut tools) = watch::channel(ToolsState::default());
+        let shutdown = CancellationToken::new();
+        let describe = describe(snapshots, Policy::default(), None, state, shutdown.clone());
+        let drive = async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert_eq!(tools.borrow().host_name, None, "no placeholder");
+            for name in ["dev-controlplane-1", "renamed"] {
+                sender.send_modify(|snapshot| {
+                    Arc::make_mut(snapshot).hostname = Fact::Known {
+                        value: HostnameStatus {
+                            hostname: name.into(),
+                            domainname: String::new(),
+                        },
+                    };
+                });
+                let told = tools.wait_for(|tools| tools.host_name.as_deref() == Some(name));
+                drop(timeout(Duration::from_secs(2), told).await.unwrap().unwrap());
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(describe, drive);
+    }
+}

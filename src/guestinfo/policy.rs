@@ -462,6 +462,12 @@ fn dns(snapshot: &Snapshot) -> Option<Dns> {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod settings_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topologies;

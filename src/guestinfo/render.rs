@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_makes_no_age_below_zero() {
+        let fact = Fact::Stale {
+            value: (),
+            since: std::time::SystemTime::now() + std::time::Duration::from_secs(3600),
+        };
+        assert_eq!(
+            age("LinkStatuses", &fact).as_deref(),
+            Some("LinkStatuses: Talos has been silent for 0 s, last value kept")
+        );
+    }
+
+    #[test]
     fn entries_serialize() {
         let snapshot = Snapshot {
             hostname: Fact::Known {

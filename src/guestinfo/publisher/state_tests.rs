@@ -15,6 +15,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::*;
 use crate::{
     guestinfo::{
+        nic::tests::Reader,
         nodes::{dual_stack, known},
         talos_state::StateKey,
     },
@@ -326,7 +327,13 @@ async fn row_4_a_name_that_comes_late_follows_at_once_and_was_never_a_placeholde
             });
         });
         sleep(Duration::from_millis(100)).await;
-        assert_eq!(named(bench.host.take()), [format!("SetGuestInfo  1 {name}\\x00")]);
+        let seen = bench.host.take();
+        let record = seen
+            .iter()
+            .find(|seen| seen.bytes.starts_with(b"SetGuestInfo  10 "));
+        let dns = Reader::record(&record.unwrap().bytes[17..], 2048).dns.unwrap();
+        assert_eq!(dns.host.as_deref(), Some(name), "in the NIC record too");
+        assert_eq!(named(seen), [format!("SetGuestInfo  1 {name}\\x00")]);
     }
     bench
         .snapshots

@@ -141,6 +141,18 @@ fn a_name_with_and_without_domain() {
 }
 
 #[test]
+fn a_name_that_is_no_utf_8_is_an_error() {
+    // Field 1, three bytes that begin no character.
+    let spec = b"\x0a\x03\xff\xfe\xfd";
+    assert!(
+        matches!(hostname(spec), Err(DecodeError::Protobuf(_))),
+        "{:?}",
+        hostname(spec)
+    );
+    assert!(nodename(spec).is_err());
+}
+
+#[test]
 fn machine_stages() {
     let running = machine(&hex("080412020801")).unwrap();
     assert_eq!((running.stage, running.ready), (4, true));
