@@ -29,6 +29,7 @@ use super::{
     disk::{self, Filesystems},
     key::Key,
     ledger::{self, Ledger},
+    name::NameError,
     nic::{Cut, Message, NicInfo},
     os::{Kernel, OsNames},
     policy::Policy,
@@ -77,8 +78,10 @@ pub struct Publisher<R> {
     garbled: bool,
     /// Refusals that last, with what the host says to them.
     refusals: BTreeMap<Key, String>,
-    /// The last cut that has been logged.
+    /// The record did not fit the last time.
     cut: Cut,
+    /// The node's name could not be sent the last time.
+    nameless: bool,
     schedule: Schedule,
     statistics: Statistics,
     budget: Budget,
@@ -114,6 +117,7 @@ impl<R: Rpci> Publisher<R> {
             garbled: false,
             refusals: BTreeMap::new(),
             cut: Cut::default(),
+            nameless: false,
             schedule,
             statistics: Statistics::default(),
             budget: Budget::new(now),
@@ -208,8 +212,18 @@ impl<R: Rpci> Publisher<R> {
             self.send_text(Key::PrimaryIp, &primary.unwrap_or_default(), &mut sent)
                 .await?;
         }
-        if let Some(Ok(name)) = &facts.name {
-            self.send_text(Key::HostName, name, &mut sent).await?;
+        match &facts.name {
+            Some(Ok(name)) => {
+                self.nameless = false;
+                self.send_text(Key::HostName, name, &mut sent).await?;
+            }
+            // Before Talos has one, it is empty.
+            Some(Err(NameError::Empty)) | None => {}
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut self.nameless, true) {
+                    warn!(feature = "guestinfo", err = %error, "the node's name is not sent, the host keeps the last one");
+                }
+            }
         }
         if let Some(names) = &facts.os {
             self.send_os(names, &mut sent).await?;
@@ -264,11 +278,13 @@ impl<R: Rpci> Publisher<R> {
         let key = Key::NicInfo;
         // Whatever message carries it, the record is known by its longest form.
         let (identity, cut) = record.encode(Message::V3);
+        if self.ledger.nic_message == Message::V3 {
+            self.note_cut(cut);
+        }
         if !self.ledger.wants(key, &identity) {
             return Ok(());
         }
         let request = |message: Message, bytes: &[u8]| Request::guest_info_binary(message.id(), bytes);
-        let mut cut = cut;
         let mut answer = Answer::Garbled;
         if self.ledger.nic_message == Message::V3 {
             answer = self.ask(key, request(Message::V3, &identity)).await?;
@@ -277,26 +293,30 @@ impl<R: Rpci> Publisher<R> {
             }
         }
         if self.ledger.nic_message == Message::V2 {
-            let (bytes, shorter) = record.encode(Message::V2);
-            cut = shorter;
+            let (bytes, cut) = record.encode(Message::V2);
+            self.note_cut(cut);
             answer = self.ask(key, request(Message::V2, &bytes)).await?;
             if matches!(answer, Answer::Refused { .. }) {
                 self.ledger.nic_message = Message::V3;
             }
         }
-        if cut != self.cut {
-            self.cut = cut;
-            if cut.is_nothing() {
-                info!(
-                    feature = "guestinfo",
-                    "the NIC record fits into one message again"
-                );
-            } else {
-                warn!(feature = "guestinfo", %cut, "the NIC record does not fit into one message");
-            }
-        }
         self.conclude(key, identity, answer, sent);
         Ok(())
+    }
+
+    /// Says when a record begins not to fit, and when it fits again; how much is missing changes all the time.
+    fn note_cut(&mut self, cut: Cut) {
+        let before = std::mem::replace(&mut self.cut, cut);
+        match (before.is_nothing(), cut.is_nothing()) {
+            (true, false) => {
+                warn!(feature = "guestinfo", %cut, "the NIC record does not fit into one message");
+            }
+            (false, true) => info!(
+                feature = "guestinfo",
+                "the NIC record fits into one message again"
+            ),
+            _ => {}
+        }
     }
 
     /// The structured record, or the two plain names for a host that refuses it.
@@ -444,6 +464,8 @@ async fn changed_if_any<T>(receiver: &mut Option<watch::Receiver<T>>) {
     }
 }
 
+#[cfg(test)]
+mod limit_tests;
 #[cfg(test)]
 mod state_tests;
 #[cfg(test)]

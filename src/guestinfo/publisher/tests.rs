@@ -31,16 +31,16 @@ use crate::{
 };
 
 /// A publisher between a snapshot and a host.
-struct Bench {
-    host: Arc<Host>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    control: Control,
+pub(super) struct Bench {
+    pub host: Arc<Host>,
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    pub control: Control,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the bench owns and awaits the task")]
-fn bench_with(host: Host, snapshot: Snapshot) -> Bench {
+pub(super) fn bench_with(host: Host, snapshot: Snapshot) -> Bench {
     let host = Arc::new(host);
     let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
     let control = Control::default();
@@ -60,12 +60,12 @@ fn bench_with(host: Host, snapshot: Snapshot) -> Bench {
     }
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     bench_with(Host::new(), dual_stack().snapshot())
 }
 
 /// A request in short: what it sets, without the value.
-fn what(bytes: &[u8]) -> String {
+pub(super) fn what(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split_whitespace();
     let (verb, key) = (words.next().unwrap(), words.next().unwrap_or_default());
@@ -75,14 +75,14 @@ fn what(bytes: &[u8]) -> String {
     kind
 }
 
-fn kinds(seen: &[Seen]) -> Vec<String> {
+pub(super) fn kinds(seen: &[Seen]) -> Vec<String> {
     seen.iter().map(|seen| what(&seen.bytes)).collect()
 }
 
-const NICS: &str = "SetGuestInfo 10";
+pub(super) const NICS: &str = "SetGuestInfo 10";
 const NICS_V2: &str = "SetGuestInfo 9";
 const IP: &str = "info-set guestinfo.ip";
-const NAME: &str = "SetGuestInfo 1";
+pub(super) const NAME: &str = "SetGuestInfo 1";
 const OS: &str = "SetGuestInfo 11";
 const PLAIN: [&str; 2] = ["SetGuestInfo 5", "SetGuestInfo 6"];
 const UPTIME_KEY: &str = "SetGuestInfo 7";
@@ -90,35 +90,35 @@ const ALL: [&str; 5] = [NICS, IP, NAME, OS, UPTIME_KEY];
 
 impl Bench {
     /// Waits for the five requests of a start and forgets them.
-    async fn started(self) -> Self {
+    pub async fn started(self) -> Self {
         self.host.wait_for(5).await;
         assert_eq!(kinds(&self.host.take()), ALL);
         self
     }
 
-    fn change(&self, node: &Node) {
+    pub fn change(&self, node: &Node) {
         self.snapshots.send_replace(Arc::new(node.snapshot()));
     }
 
     /// Everything the host gets within `time`, without the uptime.
-    async fn within(&self, time: Duration) -> Vec<Seen> {
+    pub async fn within(&self, time: Duration) -> Vec<Seen> {
         sleep(time).await;
         let mut seen = self.host.take();
         seen.retain(|seen| what(&seen.bytes) != UPTIME_KEY);
         seen
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();
     }
 }
 
-fn named(name: &str) -> Node {
+pub(super) fn named(name: &str) -> Node {
     dual_stack().name(name, "example.org")
 }
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
 async fn everything_known_goes_out_at_once() {
@@ -612,7 +612,7 @@ async fn it_lives_on_when_the_snapshots_end() {
 
 /// Takes the warnings of this thread.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Warnings(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -626,7 +626,17 @@ impl std::io::Write for Warnings {
 }
 
 impl Warnings {
-    fn lines(&self) -> Vec<String> {
+    /// From now on, as long as the guard lives.
+    pub fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub fn lines(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
@@ -635,12 +645,7 @@ impl Warnings {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_takes_nothing_is_one_line() {
     let warnings = Warnings::default();
-    let writer = warnings.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = warnings.capture();
 
     let host = Host::new();
     host.answer(|_| refused("disabled"));
