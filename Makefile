@@ -1,6 +1,6 @@
 # Thin targets: CI calls the same commands.
 
-.PHONY: help fmt lint test demo proto figures release fuzz-smoke arm64 ci
+.PHONY: help fmt lint test demo proto figures release image fuzz-smoke arm64 ci
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ figures: ## Recovery, idle cost and memory, with other agents beside it where th
 
 release: ## The static release binary
 	cargo run --release -p lab -- build
+
+image: ## The extension image, as an OCI layout and as tarballs
+	cargo run --release -p image
 
 fuzz-smoke: ## Every fuzz target for a minute
 	hack/fuzz 60

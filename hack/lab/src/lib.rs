@@ -9,8 +9,9 @@
 //! tested.
 
 pub mod bench;
-pub mod daemon;
 pub mod demo;
 pub mod node;
 pub mod pb;
 pub mod vmx;
+
+pub use image::daemon;

@@ -1,0 +1,186 @@
+//! `image`: see `image --help`.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command as Process};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use image::{
+    NAME, VERSION, architecture::Architecture, daemon, extension, layout::Layout, rules, rules::Finding, sbom,
+};
+
+#[derive(Parser)]
+#[command(
+    name = "image",
+    about = "Builds talos-vmtoolsd and packs it as a Talos system extension",
+    version
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    build: Build,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Judge an OCI layout, or a tarball, by every rule
+    Check(Check),
+    /// Write the bill of materials alone
+    Sbom(Sbom),
+}
+
+/// Without a command: build and pack.
+#[derive(Args)]
+struct Build {
+    /// Where the image goes; what is there is replaced
+    #[arg(long, default_value = "target/image")]
+    output: PathBuf,
+    /// For which processors; without it, for those that this machine can build for
+    #[arg(long = "arch", value_name = "ARCH")]
+    architectures: Vec<Architecture>,
+    /// Take this static binary instead of building one
+    #[arg(long = "binary", value_name = "ARCH=PATH", value_parser = given_binary)]
+    binaries: Vec<(Architecture, PathBuf)>,
+}
+
+#[derive(Args)]
+struct Check {
+    /// An OCI layout (a directory), or a tarball
+    path: PathBuf,
+    /// The processor, for a tarball
+    #[arg(long, default_value = "amd64")]
+    arch: Architecture,
+}
+
+#[derive(Args)]
+struct Sbom {
+    /// The Rust target that the binary is for
+    #[arg(long)]
+    target: String,
+    /// Where it goes
+    #[arg(long)]
+    output: PathBuf,
+}
+
+fn given_binary(text: &str) -> Result<(Architecture, PathBuf), String> {
+    let (architecture, path) = text.split_once('=').ok_or("it is not ARCH=PATH")?;
+    let architecture = architecture
+        .parse::<Architecture>()
+        .map_err(|err| err.to_string())?;
+    Ok((architecture, path.into()))
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        None => build(&arguments.build),
+        Some(Command::Check(check)) => {
+            let findings = if check.path.is_dir() {
+                rules::layout(&check.path)
+            } else {
+                let archive = fs::read(&check.path).with_context(|| check.path.display().to_string())?;
+                rules::archive(&archive, check.arch)
+            };
+            refuse(&findings)?;
+            println!("{}: in order", check.path.display());
+            Ok(())
+        }
+        Some(Command::Sbom(arguments)) => {
+            let text = sbom::describe(&daemon::workspace(), &arguments.target, time()?)?;
+            fs::write(&arguments.output, text).with_context(|| arguments.output.display().to_string())
+        }
+    }
+}
+
+fn build(arguments: &Build) -> anyhow::Result<()> {
+    let workspace = daemon::workspace();
+    let time = time()?;
+    let binaries = binaries(arguments)?;
+
+    let output = &arguments.output;
+    let labels = BTreeMap::from(
+        [
+            ("source", format!("https://github.com/{NAME}/{NAME}")),
+            ("title", NAME.to_owned()),
+            ("version", VERSION.to_owned()),
+            ("licenses", "Apache-2.0".to_owned()),
+        ]
+        .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value)),
+    );
+    let mut layout = Layout::create(&output.join("oci"))?;
+    let mut images = Vec::new();
+    for (architecture, binary) in binaries {
+        let content = fs::read(&binary).with_context(|| binary.display().to_string())?;
+        let target = format!("{}-unknown-linux-musl", architecture.machine());
+        let bill = sbom::describe(&workspace, &target, time)?;
+        let archive = extension::tree(&workspace, content, bill)?.archive(time)?;
+        refuse(&rules::archive(&archive, architecture))?;
+        let tarball = output.join(format!("{NAME}-{VERSION}-{architecture}.tar"));
+        fs::write(&tarball, &archive).with_context(|| tarball.display().to_string())?;
+        println!("{}: {} bytes", tarball.display(), archive.len());
+        images.push(layout.store_image(&archive, architecture, &labels, time)?);
+    }
+    let named = layout.tag(images, VERSION)?;
+    layout.finish()?;
+    refuse(&rules::layout(&output.join("oci")))?;
+    println!("{}:{VERSION}: {}", output.join("oci").display(), named.digest);
+    Ok(())
+}
+
+/// The binaries that were given, and else those that can be built here.
+fn binaries(arguments: &Build) -> anyhow::Result<BTreeMap<Architecture, PathBuf>> {
+    let mut binaries: BTreeMap<_, _> = arguments.binaries.iter().cloned().collect();
+    let mut wanted = arguments.architectures.clone();
+    let optional = wanted.is_empty() && binaries.is_empty();
+    if optional {
+        wanted = Architecture::ALL.to_vec();
+    }
+    for architecture in wanted {
+        if binaries.contains_key(&architecture) {
+            continue;
+        }
+        eprintln!("building {NAME} for {architecture}");
+        match daemon::build_for(architecture) {
+            Ok(binary) => {
+                binaries.insert(architecture, binary);
+            }
+            Err(err @ daemon::DaemonError::NoCompiler(_))
+                if optional && architecture != Architecture::of_this_program() =>
+            {
+                eprintln!("{architecture} is left out: {err}");
+            }
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(binaries)
+}
+
+/// The one time in all headers, in seconds since 1970: `SOURCE_DATE_EPOCH`, else that of the commit.
+fn time() -> anyhow::Result<u64> {
+    if let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        let text = value.to_string_lossy();
+        return text
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH={text:?} is no number of seconds"));
+    }
+    let output = Process::new("git")
+        .args(["log", "-1", "--format=%ct"])
+        .current_dir(daemon::workspace())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse()
+            .context("git did not tell the time of the commit"),
+        // A source tree without its history.
+        _ => Ok(0),
+    }
+}
+
+fn refuse(findings: &[Finding]) -> anyhow::Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = findings.iter().map(|finding| format!("  {finding}")).collect();
+    bail!("the image is refused:\n{}", lines.join("\n"));
+}
