@@ -13,6 +13,7 @@
 //! What Talos accepts silently and then fails on is refused here, by name: see [`rules`].
 
 pub mod architecture;
+pub mod catalog;
 pub mod daemon;
 pub mod extension;
 pub mod layer;
@@ -21,6 +22,7 @@ pub mod manifest;
 pub mod rules;
 pub mod sbom;
 pub mod service;
+pub mod signature;
 
 /// The name of the package, the extension, its service, its directory and its binary: Talos wants them equal.
 pub const NAME: &str = "talos-vmtoolsd";

@@ -5,7 +5,16 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command as Process}
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use image::{
-    NAME, VERSION, architecture::Architecture, daemon, extension, layout::Layout, rules, rules::Finding, sbom,
+    NAME, VERSION,
+    architecture::Architecture,
+    catalog::{self, Catalog, Description},
+    daemon, extension,
+    layout::{Layout, TAG},
+    manifest::{Manifest, Release},
+    rules,
+    rules::Finding,
+    sbom,
+    signature::{self, Key},
 };
 
 #[derive(Parser)]
@@ -27,6 +36,10 @@ enum Command {
     Check(Check),
     /// Write the bill of materials alone
     Sbom(Sbom),
+    /// Make the catalog image that an Image Factory reads, for Talos releases
+    Catalog(CatalogArguments),
+    /// Sign every tag of an OCI layout with a key, as cosign does
+    Sign(Sign),
 }
 
 /// Without a command: build and pack.
@@ -62,6 +75,40 @@ struct Sbom {
     output: PathBuf,
 }
 
+#[derive(Args)]
+struct CatalogArguments {
+    /// The Talos release, such as v1.14.1: the tag of the catalog
+    #[arg(long = "talos", required = true)]
+    releases: Vec<String>,
+    /// The layout of the extension
+    #[arg(long, default_value = "target/image/oci")]
+    image: PathBuf,
+    /// Where the extension is published
+    #[arg(long, default_value = REPOSITORY)]
+    repository: String,
+    /// A directory with the two files of the official catalog of the release, which are to be in this one as well
+    #[arg(long)]
+    official: Option<PathBuf>,
+    /// Where the catalog's layout goes; what is there is replaced
+    #[arg(long, default_value = "target/image/catalog")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct Sign {
+    /// The layout
+    layout: PathBuf,
+    /// A P-256 key in PEM, not encrypted
+    #[arg(long)]
+    key: PathBuf,
+    /// Where the layout is published
+    #[arg(long, default_value = REPOSITORY)]
+    repository: String,
+}
+
+/// Where releases are published.
+const REPOSITORY: &str = "ghcr.io/talos-vmtoolsd/talos-vmtoolsd";
+
 fn given_binary(text: &str) -> Result<(Architecture, PathBuf), String> {
     let (architecture, path) = text.split_once('=').ok_or("it is not ARCH=PATH")?;
     let architecture = architecture
@@ -85,11 +132,77 @@ fn main() -> anyhow::Result<()> {
             println!("{}: in order", check.path.display());
             Ok(())
         }
+        Some(Command::Catalog(arguments)) => make_catalog(&arguments),
+        Some(Command::Sign(arguments)) => sign(&arguments),
         Some(Command::Sbom(arguments)) => {
             let text = sbom::describe(&daemon::workspace(), &arguments.target, time()?)?;
             fs::write(&arguments.output, text).with_context(|| arguments.output.display().to_string())
         }
     }
+}
+
+fn make_catalog(arguments: &CatalogArguments) -> anyhow::Result<()> {
+    let image = Layout::open(&arguments.image)?;
+    let (tag, descriptor) = image
+        .tags()
+        .find(|(tag, _)| *tag == VERSION)
+        .with_context(|| format!("{} has no image {VERSION}", arguments.image.display()))?;
+    let line = catalog::our_line(&arguments.repository, tag, &descriptor.digest)
+        .map_err(|finding| anyhow::anyhow!("{finding}"))?;
+    let read = |name: &str| {
+        arguments
+            .official
+            .as_ref()
+            .map_or(Ok(String::new()), |directory| {
+                let path = directory.join(name);
+                fs::read_to_string(&path).with_context(|| path.display().to_string())
+            })
+    };
+    let mut entries = Catalog::read(&read(catalog::LINES)?, &read(catalog::DESCRIPTIONS)?)?;
+    let path = daemon::workspace().join(extension::MANIFEST);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let metadata = serde_yaml_ng::from_str::<Manifest>(&text)?.metadata;
+    let description = Description {
+        author: metadata.author,
+        description: metadata.description,
+    };
+    entries.add(line, Some(description));
+
+    let time = time()?;
+    let archive = entries.archive(time)?;
+    let mut layout = Layout::create(&arguments.output)?;
+    let stored = layout.store_image(&archive, Architecture::Amd64, &BTreeMap::new(), time)?;
+    for release in &arguments.releases {
+        if Release::parse(release.strip_prefix('v').unwrap_or_default()).is_none() {
+            bail!("{release:?} is no release such as v1.14.1");
+        }
+        let mut entry = stored.clone();
+        entry.platform = None;
+        entry.annotations.insert(TAG.to_owned(), release.clone());
+        layout.index.manifests.push(entry);
+        println!("{}:{release}: {}", arguments.output.display(), stored.digest);
+    }
+    layout.finish()?;
+    Ok(())
+}
+
+fn sign(arguments: &Sign) -> anyhow::Result<()> {
+    let pem = fs::read_to_string(&arguments.key).with_context(|| arguments.key.display().to_string())?;
+    let key = Key::read(&pem)?;
+    let mut layout = Layout::open(&arguments.layout)?;
+    let mut signed: Vec<_> = layout
+        .tags()
+        .filter(|(tag, _)| !tag.ends_with(".sig"))
+        .map(|(_, descriptor)| descriptor.clone())
+        .collect();
+    signed.sort_by(|a, b| a.digest.cmp(&b.digest));
+    signed.dedup_by(|a, b| a.digest == b.digest);
+    for descriptor in signed {
+        key.sign(&mut layout, &descriptor, &arguments.repository)?;
+        println!("{}: {}", signature::tag(&descriptor.digest)?, descriptor.digest);
+    }
+    layout.finish()?;
+    Ok(())
 }
 
 fn build(arguments: &Build) -> anyhow::Result<()> {
@@ -107,14 +220,18 @@ fn build(arguments: &Build) -> anyhow::Result<()> {
         ]
         .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value)),
     );
-    let mut layout = Layout::create(&output.join("oci"))?;
-    let mut images = Vec::new();
+    let mut archives = Vec::new();
     for (architecture, binary) in binaries {
         let content = fs::read(&binary).with_context(|| binary.display().to_string())?;
         let target = format!("{}-unknown-linux-musl", architecture.machine());
         let bill = sbom::describe(&workspace, &target, time)?;
         let archive = extension::tree(&workspace, content, bill)?.archive(time)?;
         refuse(&rules::archive(&archive, architecture))?;
+        archives.push((architecture, archive));
+    }
+    let mut layout = Layout::create(&output.join("oci"))?;
+    let mut images = Vec::new();
+    for (architecture, archive) in archives {
         let tarball = output.join(format!("{NAME}-{VERSION}-{architecture}.tar"));
         fs::write(&tarball, &archive).with_context(|| tarball.display().to_string())?;
         println!("{}: {} bytes", tarball.display(), archive.len());
