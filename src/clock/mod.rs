@@ -20,7 +20,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 pub use self::{
     offset::{Measured, Offset, measure},
@@ -30,6 +30,7 @@ use crate::{
     backdoor::{Hypercall, host_time},
     guestinfo::Key,
     hostlog::HostLog,
+    limited,
     rpci::{Rpci, RpciError},
     tclo::thread::{AccessError, PortAccess},
 };
@@ -131,13 +132,15 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
         self.state.send_replace(Some(measured));
         match self.watch.see(measured) {
             News::None => {}
-            News::NoHostTime => info!(
+            News::NoHostTime => limited!(
+                info,
                 feature = "clock",
                 "the host tells no time that can be right: the clocks are not compared"
             ),
             News::Apart(offset) => {
                 let operation = self.host.operation();
-                warn!(
+                limited!(
+                    warn,
                     feature = "clock",
                     operation = operation.number(),
                     %offset,
@@ -146,7 +149,8 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
                 let text = format!("the guest's clock is {offset} s off the host's; it is not set");
                 self.host.say(operation, text);
             }
-            News::Together(offset) => info!(
+            News::Together(offset) => limited!(
+                info,
                 feature = "clock",
                 %offset,
                 "the node's clock and the host's are together"

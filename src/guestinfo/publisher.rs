@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, field, info, warn};
+use tracing::{debug, field};
 
 use super::{
     control::{Control, Wants},
@@ -40,6 +40,7 @@ use super::{
     uptime,
 };
 use crate::{
+    limited,
     rpci::{Request, Rpci, RpciError},
     talos::Snapshot,
 };
@@ -309,9 +310,10 @@ impl<R: Rpci> Publisher<R> {
         let before = std::mem::replace(&mut self.cut, cut);
         match (before.is_nothing(), cut.is_nothing()) {
             (true, false) => {
-                warn!(feature = "guestinfo", %cut, "the NIC record does not fit into one message");
+                limited!(warn, feature = "guestinfo", %cut, "the NIC record does not fit into one message");
             }
-            (false, true) => info!(
+            (false, true) => limited!(
+                info,
                 feature = "guestinfo",
                 "the NIC record fits into one message again"
             ),
@@ -393,7 +395,7 @@ impl<R: Rpci> Publisher<R> {
                 self.ledger.accepted(key, identity);
                 sent.push(key);
                 if self.refusals.remove(&key).is_some() && self.refusals.is_empty() {
-                    info!(feature = "guestinfo", "the host takes everything again");
+                    limited!(info, feature = "guestinfo", "the host takes everything again");
                 }
             }
             Answer::Refused { text } => {
@@ -419,7 +421,8 @@ impl<R: Rpci> Publisher<R> {
                 "the host refuses it"
             );
         } else {
-            warn!(
+            limited!(
+                warn,
                 feature = "guestinfo",
                 key = key_name,
                 err = text,
@@ -443,7 +446,15 @@ impl<R: Rpci> Publisher<R> {
         let name = facts.name.as_ref().and_then(|name| name.as_deref().ok());
         if aloud {
             self.log = Instant::now() + LOG_PAUSE;
-            info!(feature = "guestinfo", keys, adapters, address, name, "published");
+            limited!(
+                info,
+                feature = "guestinfo",
+                keys,
+                adapters,
+                address,
+                name,
+                "published"
+            );
         } else {
             debug!(feature = "guestinfo", keys, adapters, address, name, "published");
         }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{Cause, History, Recognizer, Sign};
-use crate::{clock, hostlog::HostLog, tclo::Event};
+use crate::{clock, hostlog::HostLog, limited, tclo::Event};
 
 /// How often the two clocks are compared.
 const TICK: Duration = Duration::from_secs(10);
@@ -152,7 +152,8 @@ impl<S: FnMut() -> Option<Duration>, F: FnMut()> Lifecycle<S, F> {
     fn registered(&mut self) {
         if std::mem::take(&mut self.contended) {
             let operation = self.host.operation();
-            info!(
+            limited!(
+                info,
                 feature = "lifecycle",
                 operation = operation.number(),
                 "the host's log is told of another agent"
@@ -184,7 +185,8 @@ impl<S: FnMut() -> Option<Duration>, F: FnMut()> Lifecycle<S, F> {
             return;
         }
         let operation = self.host.operation();
-        info!(
+        limited!(
+            info,
             feature = "lifecycle",
             operation = operation.number(),
             %cause,

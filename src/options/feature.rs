@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::debug;
-
 use super::{Options, Outcome, TimeSynchronize};
 use crate::{
     hostlog::HostLog,
@@ -46,7 +44,7 @@ impl HostOptions {
             Ok(Outcome::Unchanged) => {}
             Ok(Outcome::Changed) => {
                 let (name, value) = (name.escape_ascii(), value.escape_ascii());
-                debug!(feature = "options", %name, %value, "the host sets an option");
+                limited!(debug, feature = "options", %name, %value, "the host sets an option");
             }
             Ok(Outcome::NotKept) => limited!(
                 info,

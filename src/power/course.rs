@@ -28,6 +28,7 @@ use super::{
     stage::{Decision, Stage},
 };
 use crate::{
+    limited,
     rpci::Rpci,
     talos::{CallError, Machine, Snapshot, events::Heard, snapshot::Fact},
 };
@@ -87,7 +88,7 @@ impl<R: Rpci, M: Machine> Course<R, M> {
         // The gate first: a request that comes after the status must meet the new state.
         self.gate.with(|gate| gate.ended(number));
         outcome.send_replace(Outcome::Failed);
-        warn!(feature = "power", %operation, number, err = failure, "the operation failed");
+        limited!(warn, feature = "power", %operation, number, err = failure, "the operation failed");
         let text = format!("{operation} {number} failed: {failure}");
         self.host.line(&text).await;
         self.host.last_error(&text).await;
@@ -102,7 +103,7 @@ impl<R: Rpci, M: Machine> Course<R, M> {
             Decision::Refuse(stage) => format!("the node is {stage}, and that is never cut short"),
             Decision::UnderWay(stage) => {
                 self.accepted(outcome);
-                info!(feature = "power", %operation, number, %stage, "the node goes down already: nothing is called");
+                limited!(info, feature = "power", %operation, number, %stage, "the node goes down already: nothing is called");
                 let text = format!("{operation} {number}: the node is {stage} already");
                 self.host.line(&text).await;
                 let present = match stage {
@@ -120,7 +121,7 @@ impl<R: Rpci, M: Machine> Course<R, M> {
                 self.accepted(outcome);
                 let took = begun.elapsed();
                 let late = took > STATUS;
-                info!(feature = "power", %operation, number, actor, force, ?took, late, "Talos accepted it");
+                limited!(info, feature = "power", %operation, number, actor, force, ?took, late, "Talos accepted it");
                 let how = if late {
                     format!("late, after {took:.1?}, ")
                 } else {

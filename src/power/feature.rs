@@ -5,13 +5,13 @@
 use std::fmt;
 
 use tokio::sync::mpsc;
-use tracing::info;
 
 use super::{
     Job, SharedGate,
     gate::{Admission, Operation},
 };
 use crate::{
+    limited,
     rpci::Request,
     tclo::{Command, Feature, Reply, StateChange},
 };
@@ -39,7 +39,7 @@ impl Power {
     fn request(&self, operation: Operation) -> Reply {
         match self.gate.with(|gate| gate.admit(operation)) {
             Admission::Begin(number) => {
-                info!(feature = "power", %operation, number, "the host asks for it");
+                limited!(info, feature = "power", %operation, number, "the host asks for it");
                 let queued = self.queue(Job::Begin(operation, number));
                 if !queued {
                     self.gate.with(|gate| gate.ended(number));

@@ -5,10 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{
     guestinfo::Key,
+    limited,
     rpci::{Request, Rpci, RpciError},
     tclo::StateChange,
 };
@@ -50,7 +51,7 @@ impl<R: Rpci> Host<R> {
             change.id()
         ));
         if let Err(error) = self.deliver(request).await {
-            warn!(feature = "power", ?change, success, err = %error, "the host was not told the status");
+            limited!(warn, feature = "power", ?change, success, err = %error, "the host was not told the status");
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     host::Host,
 };
 use crate::{
+    limited,
     rpci::Rpci,
     talos::{Machine, Snapshot},
     tclo::StateChange,
@@ -118,7 +119,7 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
                         .spawn(report_outcome(self.host.clone(), operation, outcome));
                 }
                 // The gate numbers an operation before its first job is queued, and that job comes first.
-                _ => warn!(feature = "power", %operation, number, "nothing to join"),
+                _ => limited!(warn, feature = "power", %operation, number, "nothing to join"),
             },
             Job::Acknowledge(change) => {
                 let host = self.host.clone();

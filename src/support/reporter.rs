@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Sources, Wishes, lines};
-use crate::{config::LogLevel, hostlog::HostLog, logging::Level};
+use crate::{config::LogLevel, hostlog::HostLog, limited, logging::Level};
 
 /// Time between two reports. A request that comes sooner is answered when it is over.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -68,7 +68,8 @@ impl Reporter {
 
     fn say_level(&self, level: LogLevel) {
         let operation = self.host.operation();
-        info!(
+        limited!(
+            info,
             feature = "support",
             operation = operation.number(),
             ?level,

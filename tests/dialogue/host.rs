@@ -342,8 +342,16 @@ impl Bench {
     }
 
     pub fn with_features(host: Host, features: Vec<Box<dyn Feature>>) -> Self {
+        Self::with_client(host, rpci::client(Waker::new().unwrap()), features)
+    }
+
+    /// For features that have the client already.
+    pub fn with_client(
+        host: Host,
+        (client, calls): (Client, rpci::Calls),
+        features: Vec<Box<dyn Feature>>,
+    ) -> Self {
         let now = Instant::now();
-        let (client, calls) = rpci::client(Waker::new().unwrap());
         let (sender, events) = Events::new();
         let counters = Arc::new(Counters::new(now));
         let pace = Pace::new(Duration::from_millis(500), now);
