@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
 
-use talos_vmtoolsd::talos::{ResourceType, client::METHODS};
+use talos_vmtoolsd::talos::{ResourceType, Snapshot, client::METHODS};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -59,6 +59,22 @@ fn the_page_is_what_the_code_asks_for() -> Outcome {
         fs::read_to_string(&path)? == fresh,
         "docs/permissions.md differs from the code: run UPDATE=1 cargo test --test permissions"
     );
+    Ok(())
+}
+
+#[test]
+fn every_call_and_every_fact_is_described() -> Outcome {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/talos.md");
+    let described = fs::read_to_string(path)?;
+    for method in METHODS {
+        let row = format!("\n| `{}` | `{}` | ", method.path, method.role);
+        assert!(described.contains(&row), "docs/talos.md has no {row}");
+    }
+    let facts = serde_json::to_value(Snapshot::default())?;
+    for name in facts.as_object().ok_or("a snapshot is an object")?.keys() {
+        let row = format!("\n| `{name}` | ");
+        assert!(described.contains(&row), "docs/talos.md has no {row}");
+    }
     Ok(())
 }
 
