@@ -111,15 +111,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// logBuffer is machined's log of a node, shown when a check itself fails.
+// logBuffer is what a program or machined says, as it comes.
 type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
+	mu      sync.Mutex
+	text    strings.Builder
+	changed chan struct{} // closed by the next line, where somebody waits for one
 }
 
 func (b *logBuffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
 
 	return b.text.Write(line)
 }
@@ -129,4 +135,29 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 
 	return b.text.String()
+}
+
+// await waits until the text is as asked for, or the context ends.
+func (b *logBuffer) await(ctx context.Context, asked func(string) bool) {
+	for {
+		b.mu.Lock()
+
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+
+		changed := b.changed
+
+		b.mu.Unlock()
+
+		if asked(b.String()) {
+			return
+		}
+
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

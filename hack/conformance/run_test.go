@@ -33,7 +33,7 @@ const (
 // what the daemon was told is still Talos's own code.
 type laboratory struct {
 	command *exec.Cmd
-	said    bytes.Buffer
+	said    logBuffer
 	conn    net.Conn
 	answers *bufio.Reader
 }
@@ -104,9 +104,9 @@ func (l *laboratory) stop() string {
 	return l.said.String()
 }
 
-// TestRun has the daemon follow a node as a service does, and carry out a power command of the host.
-func TestRun(t *testing.T) {
-	t.Parallel()
+// atWork has the daemon follow a running node as a service does, under the laboratory, while a check looks at both.
+func atWork(t *testing.T, check func(*inspection, *laboratory) error) {
+	t.Helper()
 
 	daemon := theDaemon(t)
 
@@ -136,7 +136,15 @@ func TestRun(t *testing.T) {
 			return err
 		}
 
-		if err := i.follow(l); err != nil {
+		if err := l.lines(
+			`expect running within 20s`,
+			`expect hostname "talos-cp-1" within 20s`,
+			`expect nic `+adapterMAC+` address 10.5.0.2/24 within 20s`,
+		); err != nil {
+			return fmt.Errorf("%w\n%s", err, l.stop())
+		}
+
+		if err := check(i, l); err != nil {
 			return fmt.Errorf("%w\n%s", err, l.stop())
 		}
 
@@ -162,19 +170,18 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRun has the daemon follow a node as a service does, and carry out a power command of the host.
+func TestRun(t *testing.T) {
+	t.Parallel()
+
+	atWork(t, (*inspection).follow)
+}
+
 // follow changes the node and waits for each change at the host.
 func (i *inspection) follow(l *laboratory) error {
 	eth0 := adapter("eth0", 2)
 	nic := "nic " + adapterMAC
 	second := address(eth0, "10.5.0.77/24")
-
-	if err := l.lines(
-		`expect running within 20s`,
-		`expect hostname "talos-cp-1" within 20s`,
-		`expect `+nic+` address 10.5.0.2/24 within 20s`,
-	); err != nil {
-		return err
-	}
 
 	if err := i.put(second, hostname("renamed", "example.org")); err != nil {
 		return err

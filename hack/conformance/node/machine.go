@@ -22,9 +22,8 @@ import (
 type Machine struct {
 	machine.UnimplementedMachineServiceServer
 
-	version machine.VersionInfo
-
 	mu      sync.Mutex
+	tag     string
 	events  []*machine.Event
 	changed chan struct{} // closed and replaced with each event
 	closed  chan struct{} // closed when the server stops
@@ -32,17 +31,21 @@ type Machine struct {
 
 func newMachine(tag string) *Machine {
 	return &Machine{
-		version: machine.VersionInfo{
-			Tag:       tag,
-			Sha:       "0123abcd",
-			Built:     "2026-01-01T00:00:00Z",
-			GoVersion: runtime.Version(),
-			Os:        runtime.GOOS,
-			Arch:      runtime.GOARCH,
-		},
+		tag:     tag,
 		changed: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
+}
+
+// SetTag makes the release another one, and gives the one before.
+func (m *Machine) SetTag(tag string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	before := m.tag
+	m.tag = tag
+
+	return before
 }
 
 func (m *Machine) open() {
@@ -61,8 +64,18 @@ func (m *Machine) close() {
 
 // Version implements machine.MachineServiceServer.
 func (m *Machine) Version(context.Context, *emptypb.Empty) (*machine.VersionResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
 	return &machine.VersionResponse{Messages: []*machine.Version{{
-		Version:  &m.version,
+		Version: &machine.VersionInfo{
+			Tag:       m.tag,
+			Sha:       "0123abcd",
+			Built:     "2026-01-01T00:00:00Z",
+			GoVersion: runtime.Version(),
+			Os:        runtime.GOOS,
+			Arch:      runtime.GOARCH,
+		},
 		Platform: &machine.PlatformInfo{Name: "vmware", Mode: "cloud"},
 		Features: &machine.FeaturesInfo{Rbac: true},
 	}}}, nil

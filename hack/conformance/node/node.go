@@ -52,6 +52,8 @@ type Node struct {
 	Machine *Machine
 	// Calls is what was called.
 	Calls *Recorder
+	// Extra are options for the next Start that machined does not use.
+	Extra []grpc.ServerOption
 
 	log io.Writer
 
@@ -101,7 +103,7 @@ func (n *Node) Start(ctx context.Context) error {
 
 	options := []factory.Option{
 		factory.WithLog("machined ", n.log),
-		factory.ServerOptions(grpc.MaxRecvMsgSize(constants.GRPCMaxMessageSize)),
+		factory.ServerOptions(append(n.Extra, grpc.MaxRecvMsgSize(constants.GRPCMaxMessageSize))...),
 		factory.WithUnaryInterceptor(n.Calls.unary),
 		factory.WithStreamInterceptor(n.Calls.stream),
 		factory.WithUnaryInterceptor(injector.UnaryInterceptor()),

@@ -40,10 +40,15 @@ type Recorder struct {
 	calls    []*Call
 	changed  chan struct{} // closed and replaced with each change
 	failures map[string][]codes.Code
+	open     map[*recordedStream]struct{}
 }
 
 func newRecorder() *Recorder {
-	return &Recorder{changed: make(chan struct{}), failures: make(map[string][]codes.Code)}
+	return &Recorder{
+		changed:  make(chan struct{}),
+		failures: make(map[string][]codes.Code),
+		open:     make(map[*recordedStream]struct{}),
+	}
 }
 
 // All gives the calls so far, in the order in which they arrived.
@@ -159,7 +164,13 @@ func (r *Recorder) stream(
 ) error {
 	call, err := r.begin(stream.Context(), info.FullMethod, nil)
 	if err == nil {
-		err = handler(service, &recordedStream{ServerStream: stream, recorder: r, call: call})
+		ctx, end := context.WithCancelCause(stream.Context())
+		recorded := &recordedStream{ServerStream: stream, ctx: ctx, end: end, recorder: r, call: call}
+
+		r.update(func() { r.open[recorded] = struct{}{} })
+		err = outcome(ctx, handler(service, recorded))
+		r.update(func() { delete(r.open, recorded) })
+		end(nil)
 	}
 
 	r.end(call, err)
@@ -170,8 +181,22 @@ func (r *Recorder) stream(
 type recordedStream struct {
 	grpc.ServerStream
 
+	ctx      context.Context //nolint:containedctx // that of the stream, which the test can end
+	end      context.CancelCauseFunc
 	recorder *Recorder
 	call     *Call
+	sending  sync.Mutex
+}
+
+// Context implements grpc.ServerStream.
+func (s *recordedStream) Context() context.Context { return s.ctx }
+
+// send is for messages of Talos and of the test alike: a stream takes one at a time.
+func (s *recordedStream) send(message any) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+
+	return s.ServerStream.SendMsg(message)
 }
 
 func (s *recordedStream) RecvMsg(message any) error {
@@ -198,5 +223,5 @@ func (s *recordedStream) SendMsg(message any) error {
 		})
 	}
 
-	return s.ServerStream.SendMsg(message)
+	return s.send(message)
 }
