@@ -55,12 +55,26 @@ pub fn reported(
         Cow::Owned(format!("{short}.{}", status.domainname))
     };
     let name = match (mode, node) {
-        (HostnameMode::Auto, Some(node)) if node == short || node == full => node,
+        (HostnameMode::Auto, Some(node)) if is_named(node, short) || is_named(node, &full) => node,
         (HostnameMode::Auto | HostnameMode::Short, _) => short,
         (HostnameMode::Fqdn, _) => &full,
     };
     check(name)?;
     Ok(name.to_owned())
+}
+
+/// Whether the Kubernetes node `node` is the host `host`, by the name that Talos gives to the node: in lower case, a dash
+/// for an underscore, without what a node may not be called, without dashes and dots at both ends (`nodename.FromHostname`
+/// of machined's k8s controllers).
+fn is_named(node: &str, host: &str) -> bool {
+    let allowed = |c: char| match c {
+        'a'..='z' | '0'..='9' | '-' | '.' => Some(c),
+        'A'..='Z' => Some(c.to_ascii_lowercase()),
+        '_' => Some('-'),
+        _ => None,
+    };
+    let called: String = host.chars().filter_map(allowed).collect();
+    !node.is_empty() && (node == host || node == called.trim_matches(['-', '.']))
 }
 
 /// Whether `name` can stand in a message.
@@ -116,6 +130,28 @@ mod tests {
         }
         let short = reported(&host, Some("master.c.vsphere.local"), HostnameMode::Short);
         assert_eq!(short.as_deref(), Ok("master"));
+    }
+
+    #[test]
+    fn the_node_name_may_be_what_talos_made_of_the_host_name() {
+        for (host, domain, node, expected) in [
+            ("Talos-CP-1", "", "talos-cp-1", "talos-cp-1"),
+            ("talos_cp_1", "", "talos-cp-1", "talos-cp-1"),
+            (
+                "Talos-CP-1",
+                "Example.ORG",
+                "talos-cp-1.example.org",
+                "talos-cp-1.example.org",
+            ),
+            ("-talos.", "", "talos", "talos"),
+            ("t\u{e4}los", "", "tlos", "tlos"),
+            ("Talos-CP-1", "", "talos-cp-2", "Talos-CP-1"),
+            // No name is left of these: the host keeps its own.
+            ("---", "", "", "---"),
+        ] {
+            let got = reported(&status(host, domain), Some(node), HostnameMode::Auto);
+            assert_eq!(got.as_deref(), Ok(expected), "{host:?} {domain:?} {node:?}");
+        }
     }
 
     #[test]
