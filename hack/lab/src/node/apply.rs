@@ -106,6 +106,10 @@ impl Inner {
                 // Who is connected would not notice otherwise.
                 if on { self.cut().await } else { Ok(json!({})) }
             }
+            Command::Tear(torn) => {
+                self.faults.tear().arm(torn);
+                Ok(json!({}))
+            }
             Command::Refuse(code, method, text) => {
                 let text = match (text.as_str(), code) {
                     ("", Code::PermissionDenied) => "not authorized",

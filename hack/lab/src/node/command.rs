@@ -13,7 +13,7 @@ use tonic::Code;
 
 pub use parse::ParseError;
 
-use super::{network::Origin, power::Effect, spec::Prefix, store::Document};
+use super::{faults::Torn, network::Origin, power::Effect, spec::Prefix, store::Document};
 
 /// The commands as `lab node --help` lists them.
 pub const HELP: &str = "\
@@ -41,6 +41,7 @@ Commands:
   stall [TIME|on|off]                    holds every reply and stream
   hang-new [on|off]                      accepts and never answers
   garbage [on|off]                       answers with bytes that are no HTTP/2
+  tear close|silence                     the next frame that leaves is not complete; then an end, or nothing more
   refuse CODE METHOD|all [TEXT]          refuse off [METHOD] ends it
   restart [down-for TIME] [drain TIME]   as machined stops: unlink, GOAWAY, drain (10s), hard close, gone, back
   kill [down-for TIME]                   the same without GOAWAY and drain
@@ -111,6 +112,8 @@ pub enum Command {
     HangNew(bool),
     /// `garbage [on|off]`
     Garbage(bool),
+    /// `tear close|silence`
+    Tear(Torn),
     /// `refuse CODE METHOD|all [TEXT...]`
     Refuse(Code, String, String),
     /// `refuse off [METHOD]`

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -28,11 +28,37 @@ pub enum Welcome {
     Garbage,
 }
 
+/// What follows a frame that was written in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Torn {
+    /// The connection is closed.
+    Close,
+    /// Nothing more; the connection stays open.
+    Silence,
+}
+
+/// The next bytes that leave the node lack their last one, on whichever connection that is.
+#[derive(Clone, Debug, Default)]
+pub struct Tear(Arc<Mutex<Option<Torn>>>);
+
+impl Tear {
+    /// Asks for it once.
+    pub fn arm(&self, torn: Torn) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(torn);
+    }
+
+    /// Who writes next takes it.
+    pub fn take(&self) -> Option<Torn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The faults of a node; none at first.
 #[derive(Debug)]
 pub struct Faults {
     gate: watch::Sender<Gate>,
     welcome: watch::Sender<Welcome>,
+    tear: Tear,
     refusals: Mutex<BTreeMap<String, (Code, String)>>,
 }
 
@@ -41,6 +67,7 @@ impl Default for Faults {
         Self {
             gate: watch::Sender::new(Gate::Open),
             welcome: watch::Sender::default(),
+            tear: Tear::default(),
             refusals: Mutex::default(),
         }
     }
@@ -78,6 +105,11 @@ impl Faults {
     /// What new connections meet, and a wake-up when that changes.
     pub fn welcome(&self) -> watch::Receiver<Welcome> {
         self.welcome.subscribe()
+    }
+
+    /// Frames written in part.
+    pub const fn tear(&self) -> &Tear {
+        &self.tear
     }
 
     /// Refuses `method` (or [`EVERY_METHOD`]) from now on.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use connection::Connection;
 
-use super::faults::Welcome;
+use super::faults::{Faults, Tear, Welcome};
 
 /// Owner and group of the socket on a node, apid's.
 const OWNER: u32 = 50;
@@ -116,6 +116,7 @@ async fn bind_with_mode(path: &Path, mode: u32) -> io::Result<UnixListener> {
 pub struct Listener<F> {
     path: PathBuf,
     welcome: watch::Receiver<Welcome>,
+    tear: Tear,
     listening: watch::Sender<bool>,
     /// Makes the server of one life: it takes connections, and a token that begins its graceful end.
     serve: F,
@@ -128,16 +129,12 @@ where
     F: Fn(Incoming, CancellationToken) -> S,
     S: Future<Output = Result<(), tonic::transport::Error>>,
 {
-    /// A listener at `path` whose connections meet `welcome`.
-    pub fn new(
-        path: PathBuf,
-        welcome: watch::Receiver<Welcome>,
-        listening: watch::Sender<bool>,
-        serve: F,
-    ) -> Self {
+    /// A listener at `path` whose connections meet what `faults` say.
+    pub fn new(path: PathBuf, faults: &Faults, listening: watch::Sender<bool>, serve: F) -> Self {
         Self {
             path,
-            welcome,
+            welcome: faults.welcome(),
+            tear: faults.tear().clone(),
             listening,
             serve,
         }
@@ -210,7 +207,7 @@ where
                     };
                     match *self.welcome.borrow() {
                         // When the server does not take them any more, it is about to end.
-                        Welcome::Serve => _ = accepted.try_send(Ok(Connection::new(stream, cut.clone()))),
+                        Welcome::Serve => _ = accepted.try_send(Ok(Connection::new(stream, cut.clone(), self.tear.clone()))),
                         Welcome::Hang if hanging.len() < MAX_ODD => hanging.push(stream),
                         Welcome::Garbage if garbage.len() < MAX_ODD => _ = garbage.spawn(answer_garbage(stream)),
                         Welcome::Hang | Welcome::Garbage => {}

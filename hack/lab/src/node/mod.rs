@@ -212,7 +212,7 @@ impl Node {
         let server = Arc::clone(&inner);
         let listener = listener::Listener::new(
             config.socket,
-            inner.faults.welcome(),
+            &inner.faults,
             inner.listening.clone(),
             move |incoming, drain: CancellationToken| {
                 let layer = gateway::GatewayLayer {

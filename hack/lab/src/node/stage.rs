@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     schema::{
-        cluster::MACHINE_TYPES,
+        cluster::{CLUSTER_INFOS, KUBELET_SPECS, MACHINE_TYPES, NODE_STATUSES, NODENAMES},
         network::{NODE_ADDRESS_FILTERS, NODE_ADDRESSES},
         runtime,
     },
@@ -27,6 +27,9 @@ pub fn set(store: &Store, stage: &str, ready: bool, unmet: &[(String, String)]) 
     ))
 }
 
+/// Types of which nothing exists without a machine configuration.
+const CONFIGURED: [&str; 4] = [NODENAMES, NODE_STATUSES, KUBELET_SPECS, CLUSTER_INFOS];
+
 /// Takes the machine configuration away: the stage is `maintenance`, the machine has no type, and what is derived from
 /// the configuration is gone.
 pub fn enter_maintenance(store: &Store) -> Result<(), StoreError> {
@@ -36,6 +39,15 @@ pub fn enter_maintenance(store: &Store) -> Result<(), StoreError> {
         "machine-type",
         json!({ "machineType": "unknown" }),
     ))?;
+    for kind in CONFIGURED {
+        // A release that does not have the type has nothing of it.
+        let Ok((resources, _)) = store.kind(None, kind) else {
+            continue;
+        };
+        for resource in store.list(&resources) {
+            store.remove(None, kind, resource.id())?;
+        }
+    }
     for (kind, wanted) in [(NODE_ADDRESS_FILTERS, ""), (NODE_ADDRESSES, "-")] {
         let (resources, _) = store.kind(None, kind)?;
         for resource in store.list(&resources) {

@@ -70,3 +70,65 @@ async fn garbage_is_no_http2_and_ends_who_is_connected() {
     assert!(soon(lab.machine().version(read(()))).await.is_ok());
     lab.node.shutdown().await;
 }
+
+/// Reads what is left of the stream and gives how it ends.
+async fn end(stream: &mut Streaming<WatchResponse>) -> Code {
+    loop {
+        match soon(stream.message()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Code::Ok,
+            Err(status) => return status.code(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_torn_frame_ends_the_connection_or_leaves_it_silent() {
+    let lab = lab(Release::V1_14).await;
+    let mut stream = watch(&lab, kind(network::HOSTNAME_STATUSES)).await;
+    next(&mut stream).await;
+    lab.apply("tear close").await;
+    lab.apply("hostname set torn").await;
+    assert_eq!(
+        end(&mut stream).await,
+        Code::Unknown,
+        "the frame was not complete"
+    );
+
+    let mut stream = watch(&lab, kind(network::HOSTNAME_STATUSES)).await;
+    next(&mut stream).await;
+    lab.apply("tear silence").await;
+    lab.apply("hostname set unheard").await;
+    quiet(&mut stream).await;
+    lab.apply("hostname set unheard-too").await;
+    quiet(&mut stream).await;
+    // Only that connection is silent, and only once.
+    let told: spec::HostnameStatus = decode(Some(
+        &get(&lab, network::HOSTNAME_STATUSES, "hostname").await.unwrap(),
+    ));
+    assert_eq!(told.hostname, "unheard-too");
+    lab.apply("cut").await;
+    assert_eq!(end(&mut stream).await, Code::Unknown);
+    lab.node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_churn_ends_when_it_is_told_to() {
+    let lab = lab(Release::V1_14).await;
+    lab.apply("crowd 1 links 1 addresses").await;
+    let mut stream = watch(&lab, kind(network::ADDRESS_STATUSES)).await;
+    next(&mut stream).await;
+    lab.apply("churn 200/s").await;
+    for _ in 0..4 {
+        next(&mut stream).await;
+    }
+    lab.apply("churn off").await;
+    // What was on its way arrives; then a change of ours is the last one.
+    lab.apply("address add eth0 10.5.0.77/24").await;
+    let mut last = next(&mut stream).await;
+    while !ids(&last).contains(&"eth0/10.5.0.77/24") {
+        last = next(&mut stream).await;
+    }
+    quiet(&mut stream).await;
+    lab.node.shutdown().await;
+}

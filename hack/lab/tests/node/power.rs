@@ -178,4 +178,18 @@ async fn maintenance_has_no_configuration() {
     assert_eq!(code(missing).0, Code::NotFound);
     let state = lab.apply("state").await.to_string();
     assert!(state.contains("maintenance"), "{state}");
+    for absent in [
+        "Nodenames.kubernetes",
+        "NodeStatuses.kubernetes",
+        "KubeletSpecs.kubernetes",
+        "Infos.cluster",
+        "-no-k8s",
+        "-only-k8s",
+    ] {
+        assert!(!state.contains(absent), "{absent}: {state}");
+    }
+    // What the kernel and the boot know is there all the same.
+    for present in ["LinkStatuses", "AddressStatuses", "\"routed\"", "BootIDs"] {
+        assert!(state.contains(present), "{present}: {state}");
+    }
 }

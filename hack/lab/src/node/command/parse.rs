@@ -9,6 +9,7 @@ use super::{
     super::{
         calls::code_named,
         crowd,
+        faults::Torn,
         listener::DRAIN,
         network::{MAIN_TABLE, Origin, PERMANENT},
         power::{Effect, GoingDown},
@@ -177,6 +178,11 @@ fn command(words: &mut Words<'_>) -> Result<Command, ParseError> {
         }),
         "hang-new" => Command::HangNew(switch(words)?),
         "garbage" => Command::Garbage(switch(words)?),
+        "tear" => Command::Tear(match words.need("close or silence")? {
+            "close" => Torn::Close,
+            "silence" => Torn::Silence,
+            word => return Err(wrong(word, "end of a torn frame: close or silence")),
+        }),
         "refuse" => match words.need("a gRPC code or off")? {
             "off" => Command::Accept(words.next().map(str::to_owned)),
             word => Command::Refuse(

@@ -171,3 +171,15 @@ proptest! {
         _ = words.join(" ").parse::<Command>();
     }
 }
+
+#[test]
+fn a_torn_frame_has_an_end() {
+    use super::super::faults::Torn;
+    assert!(matches!(parse("tear close"), Command::Tear(Torn::Close)));
+    assert!(matches!(parse("tear silence"), Command::Tear(Torn::Silence)));
+    assert_eq!(mistake("tear"), "close or silence is missing");
+    assert_eq!(
+        mistake("tear down"),
+        "\"down\" is no end of a torn frame: close or silence"
+    );
+}

@@ -1,4 +1,4 @@
-//! A connection that can be closed from outside.
+//! A connection that can be closed from outside, and torn in the middle of a frame.
 
 use std::{
     io,
@@ -13,18 +13,25 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
+use crate::node::faults::{Tear, Torn};
+
 /// A stream that fails with ECONNRESET once it is cut.
 pub struct Connection {
     stream: UnixStream,
     cut: CancellationToken,
+    tear: Tear,
+    /// It was torn: what is written now goes nowhere.
+    silent: bool,
     wait: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Connection {
-    /// A connection that lives until `cut`.
-    pub fn new(stream: UnixStream, cut: CancellationToken) -> Self {
+    /// A connection that lives until `cut` and looks at `tear` before it writes.
+    pub fn new(stream: UnixStream, cut: CancellationToken, tear: Tear) -> Self {
         Self {
             stream,
+            tear,
+            silent: false,
             wait: Box::pin(cut.clone().cancelled_owned()),
             cut,
         }
@@ -68,7 +75,22 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        if self.silent {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(torn) = self.tear.take() else {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        };
+        let (_, part) = bytes.split_last().unwrap_or((&0, bytes));
+        // A peer that is slow to read gets less of the frame, which is as good.
+        _ = self.stream.try_write(part);
+        match torn {
+            Torn::Close => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Torn::Silence => {
+                self.silent = true;
+                Poll::Ready(Ok(bytes.len()))
+            }
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -82,15 +104,16 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        // One slice at a time, so that there is one place that writes.
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(context, first.map_or(&[], |slice| slice))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        false
     }
 }

@@ -9,6 +9,15 @@ use super::{
 /// `MachineTypes.config.talos.dev`
 pub const MACHINE_TYPES: &str = "MachineTypes.config.talos.dev";
 
+/// `Nodenames.kubernetes.talos.dev`
+pub const NODENAMES: &str = "Nodenames.kubernetes.talos.dev";
+/// `NodeStatuses.kubernetes.talos.dev`
+pub const NODE_STATUSES: &str = "NodeStatuses.kubernetes.talos.dev";
+/// `KubeletSpecs.kubernetes.talos.dev`
+pub const KUBELET_SPECS: &str = "KubeletSpecs.kubernetes.talos.dev";
+/// `Infos.cluster.talos.dev`
+pub const CLUSTER_INFOS: &str = "Infos.cluster.talos.dev";
+
 /// The types of this module.
 pub const TYPES: &[Type] = &[
     Type::new(
@@ -42,7 +51,7 @@ pub const TYPES: &[Type] = &[
         ],
     ),
     Type::new(
-        "Nodenames.kubernetes.talos.dev",
+        NODENAMES,
         "k8s",
         "k8s.NodenameController",
         &[
@@ -52,7 +61,7 @@ pub const TYPES: &[Type] = &[
         ],
     ),
     Type::new(
-        "NodeStatuses.kubernetes.talos.dev",
+        NODE_STATUSES,
         "k8s",
         "k8s.NodeStatusController",
         &[
@@ -65,7 +74,7 @@ pub const TYPES: &[Type] = &[
         ],
     ),
     Type::new(
-        "KubeletSpecs.kubernetes.talos.dev",
+        KUBELET_SPECS,
         "k8s",
         "k8s.KubeletSpecController",
         &[
@@ -76,7 +85,7 @@ pub const TYPES: &[Type] = &[
     )
     .sensitive(Release::V1_13),
     Type::new(
-        "Infos.cluster.talos.dev",
+        CLUSTER_INFOS,
         "cluster",
         "cluster.InfoController",
         &[
