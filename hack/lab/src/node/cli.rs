@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Node, Source, command::HELP, control, release::Release, script::Script};
+use super::{Config, Node, Source, command::HELP, control, record, release::Release, script::Script};
 
 /// Arguments of `lab node`.
 #[derive(clap::Args)]
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Talos release to play: 1.10, 1.11, 1.12, 1.13 or 1.14
     #[arg(long, value_name = "RELEASE")]
     talos: Option<Release>,
+    /// Serve nothing: write the state of the node at --socket, real or simulated, into a file that --state reads
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "mirror", "talos", "commands", "control"])]
+    record: Option<PathBuf>,
     /// Commands that are carried out before the socket is announced
     #[arg(long = "command", value_name = "COMMAND")]
     commands: Vec<String>,
@@ -53,11 +56,24 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?
         .block_on(async {
-            match &arguments.control {
-                Some(control) if !arguments.tell.is_empty() => tell(control, &arguments.tell).await,
+            match (&arguments.record, &arguments.control) {
+                (Some(file), _) => save(&arguments.socket, file).await,
+                (None, Some(control)) if !arguments.tell.is_empty() => tell(control, &arguments.tell).await,
                 _ => serve(arguments).await,
             }
         })
+}
+
+async fn save(socket: &Path, file: &Path) -> anyhow::Result<ExitCode> {
+    let record = record::record(socket)
+        .await
+        .with_context(|| format!("failed to record the node at {}", socket.display()))?;
+    fs::write(file, &record.text).with_context(|| format!("failed to write {}", file.display()))?;
+    println!("{} resources of Talos {}", record.resources, record.tag);
+    for (name, reason) in &record.refused {
+        println!("without {name}: {reason}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the answer to each command; the first that fails is the last, and fails the program.

@@ -31,6 +31,7 @@ mod mirror;
 pub mod network;
 mod peers;
 pub mod power;
+pub mod record;
 pub mod release;
 pub mod schema;
 pub mod script;

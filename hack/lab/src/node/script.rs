@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value, json};
 use super::{
     command::{Command, ParseError},
     release::{Release, UnknownRelease},
-    schema::{self, cluster::MACHINE_TYPES, network, runtime},
+    schema::{self, Field, Shape, cluster::MACHINE_TYPES, network, runtime},
     store::{Document, Store, StoreError},
 };
 
@@ -58,6 +58,9 @@ pub struct Script {
     addresses: Vec<String>,
     routes: Vec<String>,
     filesystems: Vec<String>,
+    /// Written by `lab node --record`: there is nothing but the resources of this file, and what they hold of a later
+    /// or unknown Talos is left out.
+    recorded: bool,
     /// Any other resources; one that is also made from the lines above replaces that.
     resources: Vec<Document>,
 }
@@ -78,6 +81,7 @@ impl Default for Script {
             addresses: Vec::new(),
             routes: Vec::new(),
             filesystems: Vec::new(),
+            recorded: false,
             resources: Vec::new(),
         }
     }
@@ -139,6 +143,13 @@ impl Script {
     }
 
     fn documents(&self, release: Release) -> Vec<Document> {
+        if self.recorded {
+            return self
+                .resources
+                .iter()
+                .map(|told| known_part(told, release))
+                .collect();
+        }
         let configured = self.machine_type != "unknown";
         let subnets = [self.pod_subnets.as_slice(), self.service_subnets.as_slice()].concat();
         let mut documents = vec![
@@ -197,6 +208,33 @@ impl Script {
         documents.extend(self.resources.iter().cloned());
         documents
     }
+}
+
+/// The document without the keys that this laboratory has no field for. Where Talos writes a bare value it gets the
+/// name of its field.
+fn known_part(document: &Document, release: Release) -> Document {
+    fn prune(value: &mut Value, fields: &'static [Field]) {
+        let Value::Object(map) = value else { return };
+        map.retain(|key, inner| {
+            let field = fields.iter().find(|field| field.name == *key);
+            match (field.map(|field| field.shape), inner) {
+                (Some(Shape::Message(nested)), inner) => prune(inner, nested),
+                (Some(Shape::List(&Shape::Message(nested))), Value::Array(items)) => {
+                    items.iter_mut().for_each(|item| prune(item, nested));
+                }
+                _ => {}
+            }
+            field.is_some()
+        });
+    }
+    let mut document = document.clone();
+    if let Some(known) = schema::find(&document.kind, release) {
+        if let ([only], true, false) = (known.fields, known.generated, document.spec.is_object()) {
+            document.spec = json!({ only.name: document.spec });
+        }
+        prune(&mut document.spec, known.fields);
+    }
+    document
 }
 
 /// The HostnameStatus.

@@ -12,6 +12,7 @@ mod derived;
 mod encoding;
 mod faults;
 mod power;
+mod record;
 mod releases;
 mod restarts;
 mod roles;

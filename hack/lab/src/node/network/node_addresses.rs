@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        schema::network::{ADDRESS_STATUSES, LINK_STATUSES, NODE_ADDRESS_FILTERS, NODE_ADDRESSES},
+        schema::{
+            Names,
+            names::{LINK_TYPE, OPERATIONAL_STATE, SCOPE},
+            network::{ADDRESS_STATUSES, LINK_STATUSES, NODE_ADDRESS_FILTERS, NODE_ADDRESSES},
+        },
         spec::Prefix,
         store::{Document, Resource, Store, StoreError},
     },
@@ -78,16 +82,26 @@ pub fn update(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A number that a document may also call by its name; 0 is what an absent one means.
+fn named(resource: &Resource, field: &str, names: Names) -> u64 {
+    match resource.spec.get(field) {
+        Some(Value::String(told)) => names
+            .iter()
+            .find(|(_, name)| name == told)
+            .map_or(0, |(number, _)| u64::from(*number)),
+        told => told.and_then(Value::as_u64).unwrap_or(0),
+    }
+}
+
 /// Indexes of the links whose addresses count as present.
 fn usable_links(store: &Store) -> BTreeSet<u64> {
-    let number = |link: &Resource, field| link.spec.get(field).and_then(Value::as_u64).unwrap_or(0);
     store
         .list(&kind(LINK_STATUSES))
         .iter()
         .filter(|link| {
-            let state = number(link, "operationalState");
+            let state = named(link, "operationalState", OPERATIONAL_STATE);
             let kind = link.spec.get("kind").and_then(Value::as_str).unwrap_or_default();
-            let physical = number(link, "type") == u64::from(ETHER) && kind.is_empty();
+            let physical = named(link, "type", LINK_TYPE) == u64::from(ETHER) && kind.is_empty();
             let carrier = link
                 .spec
                 .get("linkState")
@@ -95,14 +109,14 @@ fn usable_links(store: &Store) -> BTreeSet<u64> {
                 .unwrap_or(false);
             (state == u64::from(OPER_UP) || state == u64::from(OPER_UNKNOWN)) && (!physical || carrier)
         })
-        .map(|link| number(link, "index"))
+        .filter_map(|link| link.spec.get("index")?.as_u64())
         .collect()
 }
 
 /// Link, index and prefix of an AddressStatus that can be an address of the node.
 fn candidate(resource: &Resource) -> Option<(String, u64, Prefix)> {
     let spec = &resource.spec;
-    let scope = spec.get("scope").and_then(Value::as_u64).unwrap_or(0);
+    let scope = named(resource, "scope", SCOPE);
     let prefix: Prefix = spec.get("address")?.as_str()?.parse().ok()?;
     let link_local = match prefix.address {
         IpAddr::V4(address) => address.is_link_local(),

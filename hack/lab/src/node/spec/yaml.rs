@@ -109,6 +109,14 @@ fn is_zero(value: &Datum) -> bool {
     }
 }
 
+/// `0x07b0` and the like, which a reader takes for a number.
+fn is_based_number(text: &str) -> bool {
+    [("0x", 16), ("0o", 8), ("0b", 2)].iter().any(|(prefix, base)| {
+        text.strip_prefix(prefix)
+            .is_some_and(|digits| u64::from_str_radix(digits, *base).is_ok())
+    })
+}
+
 /// Text as a YAML scalar: plain where no reader could take it for anything else, else quoted as in JSON.
 fn quoted(text: &str) -> String {
     let word = |character: char| character.is_ascii_alphanumeric() || "_./:,-+ ".contains(character);
@@ -120,6 +128,7 @@ fn quoted(text: &str) -> String {
         && !text.contains(": ")
         && !text.ends_with([':', ' '])
         && text.parse::<f64>().is_err()
+        && !is_based_number(text)
         && !["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
             .contains(&text.to_ascii_lowercase().as_str());
     if plain {
