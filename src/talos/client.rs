@@ -11,9 +11,11 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod method;
+
 use std::{
     convert::Infallible,
-    error::Error as _,
     future::Future,
     path::PathBuf,
     sync::{
@@ -30,19 +32,24 @@ use tokio::{
     net::UnixStream,
     sync::{mpsc, watch},
 };
-use tonic::{Code, Status, Streaming, body::Body, transport::Channel, transport::Endpoint};
+use tonic::{Status, Streaming, body::Body, transport::Channel, transport::Endpoint};
 use tower::{
     service_fn,
     util::{MapRequest, MapResponse},
 };
 
+pub(super) use self::answer::{describe, overdue};
+pub use self::method::{EVENTS, METHODS, MOUNTS, Method, REBOOT, SHUTDOWN, VERSION, WATCH};
+use self::{
+    answer::{only, refuse_failure, refused},
+    method::FIRST_ANSWER,
+};
 use super::{
     CallError, Machine, RebootMode,
     events::{self, Heard},
     snapshot::{Filesystem, Version},
 };
 use crate::pb::{
-    common,
     cosi::resource::{WatchRequest, WatchResponse, state_client::StateClient},
     machine::{
         Event, EventsRequest, RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient,
@@ -56,19 +63,12 @@ pub const SOCKET: &str = "/system/run/machined/machine.sock";
 /// The metadata key of the caller's roles, one role per value (pkg/grpc/middleware/authz).
 const ROLE: &str = "talos-role";
 
-/// Deadline of every call until one was answered: from 1.13 on Talos holds a call for up to 5 s while it waits to
-/// learn the process of a service that has just started (pkg/grpc/middleware/auth/unix/authorizer.go).
-const FIRST_ANSWER: Duration = Duration::from_secs(10);
-
 /// Largest message that is accepted, in bytes: Talos's own limit for what it receives (GRPCMaxMessageSize). A longer
 /// one is refused by its announced length, before anything is allocated.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 
 /// Most filesystems of one [`Client::mounts`]: a busy node has some hundreds, of pods.
 pub const MAX_FILESYSTEMS: usize = 4096;
-
-/// Longest text of a failure that is kept, in bytes: it goes into log lines, and into what the host is told.
-const MAX_REASON: usize = 1024;
 
 /// Largest event that is accepted, in bytes. The texts of errors and of services are the longest part.
 const MAX_EVENT: usize = 256 * 1024;
@@ -80,61 +80,6 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// Requests that may wait for the connection: one per watch, a power call and its events.
 const QUEUE: usize = 16;
-
-/// A method that is called: the least role it needs, and how long its answer may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Method {
-    /// `/package.Service/Method`.
-    pub path: &'static str,
-    /// The least role.
-    pub role: &'static str,
-    /// Of the answer; for a stream of its next message while its first answer is incomplete.
-    pub deadline: Duration,
-}
-
-const READER: &str = "os:reader";
-const OPERATOR: &str = "os:operator";
-
-/// `Version`: which release this is. The first call on every connection.
-pub const VERSION: Method = Method {
-    path: "/machine.MachineService/Version",
-    role: READER,
-    deadline: FIRST_ANSWER,
-};
-/// `Watch`: resources as they are and as they change.
-pub const WATCH: Method = Method {
-    path: "/cosi.resource.State/Watch",
-    role: READER,
-    deadline: Duration::from_secs(5),
-};
-/// `Mounts`: size and free space of every filesystem. Talos asks each filesystem, and waits for one that hangs.
-pub const MOUNTS: Method = Method {
-    path: "/machine.MachineService/Mounts",
-    role: READER,
-    deadline: Duration::from_secs(5),
-};
-/// `Shutdown`: Talos answers before it begins.
-pub const SHUTDOWN: Method = Method {
-    path: "/machine.MachineService/Shutdown",
-    role: OPERATOR,
-    deadline: Duration::from_secs(5),
-};
-/// `Reboot`: Talos answers before it begins.
-pub const REBOOT: Method = Method {
-    path: "/machine.MachineService/Reboot",
-    role: OPERATOR,
-    deadline: Duration::from_secs(5),
-};
-
-/// `Events`: what happens on the node, while an operation stands.
-pub const EVENTS: Method = Method {
-    path: "/machine.MachineService/Events",
-    role: READER,
-    deadline: Duration::from_secs(5),
-};
-
-/// Every method that is called.
-pub const METHODS: [Method; 6] = [VERSION, WATCH, MOUNTS, SHUTDOWN, REBOOT, EVENTS];
 
 /// How Talos is reached.
 #[derive(Clone, Debug)]
@@ -434,71 +379,6 @@ fn drop_details(mut response: Response<Body>) -> Response<Body> {
     })
 }
 
-/// The one message of a reply. Talos wraps replies in a list, which has one element when a single node is asked.
-fn only<T>(method: &Method, messages: Vec<T>) -> Result<T, CallError> {
-    messages.into_iter().next().ok_or(CallError::Incomplete {
-        method: method.path,
-        what: "message",
-    })
-}
-
-/// A node's failure can stand inside a reply that is well.
-fn refuse_failure(method: &Method, metadata: Option<&common::Metadata>) -> Result<(), CallError> {
-    let Some(metadata) = metadata else { return Ok(()) };
-    let status = metadata.status.clone().unwrap_or_default();
-    if status.code == 0 && metadata.error.is_empty() {
-        return Ok(());
-    }
-    Err(CallError::Status {
-        method: method.path,
-        code: if status.code == 0 {
-            Code::Unknown
-        } else {
-            Code::from(status.code)
-        },
-        message: if metadata.error.is_empty() {
-            status.message
-        } else {
-            metadata.error.clone()
-        },
-    })
-}
-
-fn refused(method: &Method, status: &Status, deadline: Duration) -> CallError {
-    // tonic has a clock of its own for the deadline in the request; whichever is first, it is the same news.
-    let late = causes(status).any(|cause| cause.is::<tonic::TimeoutExpired>());
-    let status = if late { &overdue(deadline) } else { status };
-    CallError::Status {
-        method: method.path,
-        code: status.code(),
-        message: describe(status),
-    }
-}
-
-pub(super) fn overdue(deadline: Duration) -> Status {
-    Status::deadline_exceeded(format!("no answer within {deadline:?}"))
-}
-
-/// What caused a status that was raised on this side, outermost first.
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(status.source(), |&cause| cause.source())
-}
-
-/// The text of a status with its innermost cause, which tells an absent socket from a refused one; at most
-/// [`MAX_REASON`] bytes.
-pub(super) fn describe(status: &Status) -> String {
-    let text = status.message();
-    let mut reason = match causes(status).last().map(ToString::to_string) {
-        Some(cause) if text.is_empty() => cause,
-        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
-        _ => text.to_owned(),
-    };
-    if let Some(end) = (0..=MAX_REASON).rev().find(|&at| reason.is_char_boundary(at)) {
-        reason.truncate(end);
-    }
-    reason
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
@@ -524,22 +404,6 @@ mod tests {
     }
 
     #[test]
-    fn each_call_has_its_least_role() {
-        let roles: Vec<_> = METHODS.iter().map(|method| (method.path, method.role)).collect();
-        assert_eq!(
-            roles,
-            [
-                ("/machine.MachineService/Version", "os:reader"),
-                ("/cosi.resource.State/Watch", "os:reader"),
-                ("/machine.MachineService/Mounts", "os:reader"),
-                ("/machine.MachineService/Shutdown", "os:operator"),
-                ("/machine.MachineService/Reboot", "os:operator"),
-                ("/machine.MachineService/Events", "os:reader"),
-            ]
-        );
-    }
-
-    #[test]
     fn a_call_outside_the_table_has_no_role() {
         let to = |path: &str| {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
@@ -549,36 +413,6 @@ mod tests {
         assert_eq!(
             to("http://localhost/machine.MachineService/Reboot").unwrap(),
             "os:operator"
-        );
-    }
-
-    #[test]
-    fn an_empty_reply_and_a_failure_inside_a_reply_are_errors() {
-        assert_eq!(
-            only::<()>(&REBOOT, vec![]),
-            Err(CallError::Incomplete {
-                method: REBOOT.path,
-                what: "message"
-            })
-        );
-        let metadata = common::Metadata {
-            status: Some(common::RpcStatus {
-                code: 7,
-                message: "no".into(),
-            }),
-            ..common::Metadata::default()
-        };
-        assert_eq!(
-            refuse_failure(&REBOOT, Some(&metadata)),
-            Err(CallError::Status {
-                method: REBOOT.path,
-                code: Code::PermissionDenied,
-                message: "no".into()
-            })
-        );
-        assert_eq!(
-            refuse_failure(&REBOOT, Some(&common::Metadata::default())),
-            Ok(())
         );
     }
 }
