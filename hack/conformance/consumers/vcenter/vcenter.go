@@ -82,8 +82,8 @@ func (v *VCenter) Stop() {
 	v.model.Remove()
 }
 
-// Add makes a virtual machine of this name, with vmxnet3 adapters of these MACs in this order, and lets its guest have
-// told what the report says.
+// Add makes a virtual machine of this name, as an administrator makes one for Talos, with vmxnet3 adapters of these MACs in
+// this order, and lets its guest have told what the report says.
 func (v *VCenter) Add(name string, macs []string, guest *report.Guest) (*object.VirtualMachine, error) {
 	if v.used == len(v.machines) {
 		return nil, errors.New("no room for another virtual machine")
@@ -135,6 +135,10 @@ func (v *VCenter) Add(name string, macs []string, guest *report.Guest) (*object.
 		{Name: "name", Val: name},
 		{Name: "config.name", Val: name},
 		{Name: "summary.config.name", Val: name},
+		{Name: "summary.config.guestId", Val: string(types.VirtualMachineGuestOsIdentifierOther6xLinux64Guest)},
+		{Name: "summary.config.guestFullName", Val: "Other 6.x or later Linux (64-bit)"},
+		{Name: "summary.config.memorySizeMB", Val: int32(2048)}, //nolint:mnd // the least that Talos asks for
+		{Name: "summary.config.numCpu", Val: int32(2)},          //nolint:mnd // likewise
 		{Name: "config.hardware.device", Val: kept},
 		{Name: "config.extraConfig", Val: extra},
 		{Name: "summary.config.numEthernetCards", Val: int32(len(cards))}, //nolint:gosec // a handful
