@@ -8,10 +8,11 @@
 //!
 //! Everything that is printed was observed on the wire of this run. What does not happen in time fails the demo.
 
+mod govc;
 mod screen;
 mod stage;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::ExitCode};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -95,7 +96,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for notice in stage.notices() {
         screen.say(&notice);
     }
-    let outcome = play(&stage, &mut screen);
+    let outcome = play(&stage, &mut screen, &binary);
     let log = stage.strike();
     screen.end(outcome.as_ref().err().map(|failure| (failure.to_string(), log)));
     Ok(if outcome.is_ok() {
@@ -105,7 +106,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn play(stage: &Stage, screen: &mut Screen) -> Result<(), Failure> {
+fn play(stage: &Stage, screen: &mut Screen, binary: &Path) -> Result<(), Failure> {
     screen.act(stage.finds_the_host()?);
     screen.act(stage.registers()?);
     screen.act(stage.reports()?);
@@ -117,6 +118,7 @@ fn play(stage: &Stage, screen: &mut Screen) -> Result<(), Failure> {
     screen.view("vCenter at the end", &stage.view());
     screen.figures(stage.figures());
     screen.act(stage.stops()?);
+    screen.info(stage.vm_info(binary));
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Act, View};
+use super::{Act, View, govc::Info};
 
 pub(super) struct Screen {
     json: bool,
@@ -15,6 +15,7 @@ pub(super) struct Screen {
     views: Vec<Value>,
     notices: Vec<String>,
     figures: Value,
+    info: Option<Info>,
 }
 
 impl Screen {
@@ -25,6 +26,7 @@ impl Screen {
             views: Vec::new(),
             notices: Vec::new(),
             figures: Value::Null,
+            info: None,
         }
     }
 
@@ -74,6 +76,17 @@ impl Screen {
         self.figures = summary;
     }
 
+    /// The last word.
+    pub(super) fn info(&mut self, info: Info) {
+        if !self.json {
+            println!("\n{}:", info.title);
+            for line in info.text.lines() {
+                println!("  {line}");
+            }
+        }
+        self.info = Some(info);
+    }
+
     /// Why it failed, if it did, with what the daemon said.
     pub(super) fn end(self, failure: Option<(String, String)>) {
         if !self.json {
@@ -91,6 +104,7 @@ impl Screen {
             "acts": self.acts,
             "views": self.views,
             "summary": self.figures,
+            "govc": self.info,
             "log": log,
         });
         println!("{all}");

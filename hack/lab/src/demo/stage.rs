@@ -17,7 +17,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{Act, View};
+use super::{
+    Act, View,
+    govc::{self, Info},
+};
 use crate::{
     node::{self, Node, Source, release::Release},
     vmx::{
@@ -52,6 +55,8 @@ pub(super) enum Failure {
     Node(#[from] node::StartError),
     #[error("no runtime for the node: {0}")]
     Runtime(std::io::Error),
+    #[error("the transcript cannot be written: {0}")]
+    Transcript(std::io::Error),
     #[error("{what} did not happen within {PATIENCE:?}")]
     Missed { what: &'static str },
     #[error("{what}: {seen}")]
@@ -64,6 +69,7 @@ pub(super) struct Stage {
     host: SharedHost,
     machine: Arc<dyn Machine>,
     log: PathBuf,
+    transcript: PathBuf,
 }
 
 impl Stage {
@@ -89,7 +95,10 @@ impl Stage {
             timing,
             ..Config::default()
         };
-        let host = SharedHost::new(config, Transcript::new(None), Arc::new(SystemClock::start()));
+        let transcript = directory.join("vmx.jsonl");
+        let file = Box::new(fs::File::create(&transcript).map_err(Failure::Transcript)?);
+        let clock = Arc::new(SystemClock::start());
+        let host = SharedHost::new(config, Transcript::new(Some(file)), clock);
         let log = directory.join("daemon.log");
         let guest = Guest {
             command: vec![program.into()],
@@ -107,6 +116,7 @@ impl Stage {
             host,
             machine,
             log,
+            transcript,
         })
     }
 
@@ -322,6 +332,12 @@ impl Stage {
             .host
             .with(|host, now| Summary::new(host, now, measurement, &Baseline::default()));
         serde_json::to_value(summary).unwrap_or(Value::Null)
+    }
+
+    /// What `govc vm.info` prints of all that was told until now. `binary` is the daemon's, where it was built.
+    pub(super) fn vm_info(&self, binary: &Path) -> Info {
+        self.runtime
+            .block_on(govc::vm_info(binary, &self.transcript, &self.view()))
     }
 
     /// Ends everything; gives what the daemon said.
