@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::{
     backdoor::{self, Detection, Port},
     config::{self, Settings},
-    guestinfo::{self, Entry, Kernel, Value},
+    guestinfo::{self, Answers, Entry, Kernel, Policy, Value, containers},
     logging,
     rpci::{Connection, Request, RpciError},
     talos::{self, Observation, Snapshot},
@@ -49,13 +49,18 @@ pub fn query(json: bool) -> anyhow::Result<ExitCode> {
         .enable_time()
         .build()
         .context("cannot start tokio")?;
-    let seen = runtime.block_on(talos::observe(
-        talos::Settings::new(&settings.talos_socket),
-        Arc::new(guestinfo::reported_links),
-        PATIENCE,
-    ));
     let policy = settings.policy();
-    let published = guestinfo::render(&seen.snapshot, &policy, Kernel::running().as_ref());
+    let talos = talos::Settings::new(&settings.talos_socket);
+    let (seen, answers) = runtime.block_on(async {
+        let seen = talos::observe(talos.clone(), Arc::new(guestinfo::reported_links), PATIENCE).await;
+        // Whoever did not answer the watches is not asked further.
+        let answers = match seen.outage {
+            None => ask(&talos::Client::new(talos), &policy).await,
+            Some(_) => Answers::default(),
+        };
+        (seen, answers)
+    });
+    let published = guestinfo::render(&seen.snapshot, &policy, Kernel::running().as_ref(), &answers);
 
     let mut out = std::io::stdout().lock();
     if json {
@@ -83,6 +88,24 @@ pub fn query(json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The calls that the service makes from time to time.
+async fn ask(client: &talos::Client, policy: &Policy) -> Answers {
+    let mut answers = Answers::default();
+    if policy.disks {
+        match client.mounts().await {
+            Ok(list) => answers.filesystems = Some(Arc::new(list)),
+            Err(error) => warn!(err = %error, "Talos does not tell the free space"),
+        }
+    }
+    if policy.containers {
+        match client.containers().await {
+            Ok(images) => answers.containers = containers::once(&images),
+            Err(error) => warn!(err = %error, "Talos does not tell the containers"),
+        }
+    }
+    answers
+}
+
 fn print_text(out: &mut impl Write, seen: &Observation, published: &[Entry]) -> std::io::Result<()> {
     if let Some(outage) = &seen.outage {
         writeln!(out, "Talos cannot be asked: {outage}")?;
@@ -101,6 +124,11 @@ fn print_text(out: &mut impl Write, seen: &Observation, published: &[Entry]) -> 
             Some(Value::Readings(readings)) => {
                 for reading in readings {
                     writeln!(out, "  {reading}")?;
+                }
+            }
+            Some(Value::Disks(disks)) => {
+                for disk in disks {
+                    writeln!(out, "  {disk}")?;
                 }
             }
             Some(Value::Os(os)) => writeln!(out, "  {}: {}\n  {}", os.short, os.full, os.properties)?,

@@ -22,7 +22,7 @@ use crate::{
     backdoor::{Port, Presence},
     clock::{self, Clock},
     config::Settings,
-    guestinfo::{self, Control, GuestInfo, Kernel, Policy, Publisher, disk},
+    guestinfo::{self, Calls, Control, GuestInfo, Kernel, Policy, Publisher, containers, disk},
     hostlog::{self, HostLog},
     lifecycle::{self, History, Lifecycle, Resumed},
     logging::Log,
@@ -123,8 +123,10 @@ fn start(
         policy.clone(),
         kernel.clone(),
     );
+    let mut calls = Calls::default();
     if settings.disks {
         let (sender, filesystems) = watch::channel(None);
+        calls.filesystems = Some(filesystems.clone());
         publisher = publisher.with_disks(filesystems);
         let follow = disk::follow(Arc::clone(&client), control.clone(), sender);
         let shutdown = shutdown.clone();
@@ -133,6 +135,19 @@ fn start(
                 shutdown.run_until_cancelled(follow).await;
             }
             .instrument(info_span!("disks")),
+        );
+    }
+    if settings.containers {
+        let (sender, list) = watch::channel(None);
+        calls.containers = Some(list.clone());
+        publisher = publisher.with_containers(list);
+        let follow = containers::follow(Arc::clone(&client), control.clone(), sender);
+        let shutdown = shutdown.clone();
+        tasks.spawn(
+            async move {
+                shutdown.run_until_cancelled(follow).await;
+            }
+            .instrument(info_span!("containers")),
         );
     }
     tasks.spawn(
@@ -209,6 +224,7 @@ fn start(
         snapshots,
         policy,
         kernel,
+        calls,
     };
     let reporter = Reporter::new(wishes, sources, log.level().clone(), host.clone());
     tasks.spawn(reporter.run(shutdown.clone()).instrument(info_span!("support")));

@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     backdoor::{Hypercall, host_time},
-    guestinfo::Key,
+    guestinfo::{Key, StateKey},
     hostlog::HostLog,
     limited,
     rpci::{Rpci, RpciError},
@@ -166,7 +166,7 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
         if self.told.as_ref() == Some(&value) {
             return true;
         }
-        let Some(request) = Key::ClockOffset.text(&value) else {
+        let Some(request) = Key::Talos(StateKey::ClockOffset).text(&value) else {
             return true;
         };
         match self.rpci.call(request).await {

@@ -67,6 +67,8 @@ pub struct Settings {
     pub talos_state: bool,
     /// Whether the fill of the node's filesystems is told.
     pub disks: bool,
+    /// Whether the images of the node's pods are told.
+    pub containers: bool,
     /// How power operations are carried out.
     pub power: power::Settings,
 }
@@ -82,6 +84,7 @@ impl Settings {
             statistics: self.statistics,
             talos_state: self.talos_state,
             disks: self.disks,
+            containers: self.containers,
         }
     }
 }
@@ -101,6 +104,7 @@ impl Default for Settings {
             statistics: true,
             talos_state: true,
             disks: true,
+            containers: false,
             power: power::Settings::default(),
         }
     }
@@ -281,6 +285,7 @@ mod tests {
             ("VMTOOLSD_STATS", "off"),
             ("VMTOOLSD_TALOS_STATE", "off"),
             ("VMTOOLSD_DISKS", "off"),
+            ("VMTOOLSD_CONTAINERS", "on"),
             ("VMTOOLSD_USE_MACHINED", "true"),
             ("VMTOOLSD_POWER_DRAIN", "5m"),
             ("VMTOOLSD_REBOOT_MODE", "powercycle"),
@@ -301,6 +306,7 @@ mod tests {
                 statistics: false,
                 talos_state: false,
                 disks: false,
+                containers: true,
                 power: power::Settings {
                     reboot_mode: RebootMode::PowerCycle,
                     drain: Some(Duration::from_secs(300)),

@@ -198,6 +198,12 @@ const TABLE: &[Setting] = &[
         parse: |settings, value| boolean(value).map(|on| settings.disks = on),
     },
     Setting {
+        variable: "VMTOOLSD_CONTAINERS",
+        key: Some("report.containers"),
+        accepted: BOOLEAN,
+        parse: |settings, value| boolean(value).map(|on| settings.containers = on),
+    },
+    Setting {
         variable: "VMTOOLSD_STATS",
         key: Some("report.stats"),
         accepted: BOOLEAN,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Ask, Dispatch, REGISTRATION_RETRY, is_lost};
 use crate::{
+    guestinfo,
     rpci::{Request, RpciError},
     tclo::Event,
 };
@@ -60,7 +61,8 @@ impl Dispatch {
         if !self.tell(&Request::text(VERSION_AND_TYPE), &mut *ask)? {
             self.tell(&Request::text(VERSION), &mut *ask)?;
         }
-        for request in identity() {
+        let program = guestinfo::program().into_iter();
+        for request in program.filter_map(|(key, value)| key.text(&value)) {
             self.tell(&request, &mut *ask)?;
         }
         Ok(())
@@ -77,16 +79,6 @@ impl Dispatch {
             }
         }
     }
-}
-
-/// Who we are, for people and scripts that read guestinfo. The number that open-vm-tools would send is left out: it is
-/// its numbering, and scanners judge by it.
-fn identity() -> [Request; 2] {
-    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    [
-        Request::info_set("vmtools.description", &format!("{name} {version}")),
-        Request::info_set("vmtools.versionString", version),
-    ]
 }
 
 /// The request that takes `request` back: the same capability with zeros for its last number or its `number=value`s.

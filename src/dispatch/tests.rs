@@ -156,6 +156,7 @@ fn registration_is_complete_and_in_order() {
             "tools.set.versiontype 2147483647 4\\x00".to_owned(),
             format!("info-set guestinfo.vmtools.description talos-vmtoolsd {version}\\x00"),
             format!("info-set guestinfo.vmtools.versionString {version}\\x00"),
+            format!("SetGuestInfo  4 build-{version}\\x00"),
         ]
     );
 }
@@ -224,7 +225,7 @@ fn a_registration_that_broke_off_is_sent_again() {
         asked += 1;
         Ok(Vec::new())
     });
-    assert_eq!((event, asked), (Some(Event::Registered), 5));
+    assert_eq!((event, asked), (Some(Event::Registered), 6));
 }
 
 #[test]

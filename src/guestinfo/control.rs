@@ -15,6 +15,8 @@ pub(super) struct Wants {
     pub broadcasts: u64,
     /// Nothing may be sent.
     pub suspended: bool,
+    /// The host wants no list of containers.
+    pub containers_off: bool,
 }
 
 /// A handle for the backdoor thread and for other features. No method waits.
@@ -26,8 +28,19 @@ pub struct Control {
 impl Control {
     /// The host may have forgotten everything: send it all again.
     pub fn forget(&self) {
-        self.wants
-            .send_modify(|wants| wants.resets = wants.resets.wrapping_add(1));
+        self.wants.send_modify(|wants| {
+            wants.resets = wants.resets.wrapping_add(1);
+            wants.containers_off = false;
+        });
+    }
+
+    /// Whether the host wants the list of containers. It does after a reset (appInfo.c, which has the same switch).
+    pub fn list_containers(&self, wanted: bool) {
+        self.wants.send_if_modified(|wants| {
+            let modified = wants.containers_off == wanted;
+            wants.containers_off = !wanted;
+            modified
+        });
     }
 
     /// The host asks for `guestinfo.ip`.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  volumes, mounts ──what Talos mounted──┐
-//!  Mounts call ──────size, free space────┴─one per filesystem──> settle ──> JSON, or the packed form
+//!  Mounts call ──────size, free space────┼─one per filesystem──> settle ──> JSON, or the packed form
+//!  sysfs ────────────virtual disks───────┘
 //! ```
 //!
 //! A node with pods has hundreds of mounts, most of them the same filesystem again. Only what Talos itself mounted is
@@ -11,7 +12,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod device;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
@@ -21,6 +24,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
+pub use self::device::Devices;
 use super::control::Control;
 use crate::{
     rpci::Request,
@@ -35,6 +39,8 @@ const MAX_PACKED: usize = 255;
 const PACKED_NAME: usize = 100;
 /// Most disks in the JSON form. A Talos volume each; with names of full length it stays below a message.
 const MAX_JSON: usize = 64;
+/// Most virtual disks of one filesystem: those of a full SCSI adapter.
+const MAX_DEVICES: usize = 15;
 /// A mount point beyond this is left out, in bytes.
 const MAX_NAME: usize = 255;
 /// Free space that has moved by less is not told, in bytes.
@@ -59,6 +65,27 @@ pub struct Disk {
     pub size: u64,
     /// Bytes that an unprivileged process may still write.
     pub free: u64,
+    /// The virtual disks that it lies on (`scsi0:1`); empty where that is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            mount_point,
+            filesystem,
+            size,
+            free,
+            devices,
+        } = self;
+        write!(f, "{mount_point} {filesystem}, {free} of {size} bytes free")?;
+        if devices.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ", on {}", devices.join(" "))
+        }
+    }
 }
 
 /// The latest answer of the `Mounts` call; none before the first.
@@ -90,7 +117,7 @@ pub fn mount_points(snapshot: &Snapshot) -> Option<BTreeMap<&str, &str>> {
 }
 
 /// The disks of the node by mount point; none while either half is unknown.
-pub fn select(snapshot: &Snapshot, filesystems: &Filesystems) -> Option<Vec<Disk>> {
+pub fn select(snapshot: &Snapshot, filesystems: &Filesystems, devices: &mut Devices) -> Option<Vec<Disk>> {
     let filesystems = filesystems.as_ref()?;
     let kinds = mount_points(snapshot)?;
     let mut by_source: BTreeMap<&str, Disk> = BTreeMap::new();
@@ -106,6 +133,7 @@ pub fn select(snapshot: &Snapshot, filesystems: &Filesystems) -> Option<Vec<Disk
             filesystem: (*kind).to_owned(),
             size: filesystem.size,
             free: filesystem.available.min(filesystem.size),
+            devices: Vec::new(),
         };
         let rank = |disk: &Disk| (disk.mount_point.len(), disk.mount_point.clone());
         let shorter = by_source
@@ -115,7 +143,13 @@ pub fn select(snapshot: &Snapshot, filesystems: &Filesystems) -> Option<Vec<Disk
             by_source.insert(&filesystem.source, disk);
         }
     }
-    let mut disks: Vec<Disk> = by_source.into_values().collect();
+    let mut disks: Vec<Disk> = by_source
+        .into_iter()
+        .map(|(source, disk)| Disk {
+            devices: devices.of(source),
+            ..disk
+        })
+        .collect();
     disks.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
     disks.truncate(MAX_JSON);
     Some(disks)
@@ -159,9 +193,14 @@ pub fn json(disks: &[Disk]) -> Request {
                 filesystem,
                 size,
                 free,
+                devices,
             } = disk;
             let name = STANDARD.encode(mount_point);
-            format!(r#"{{"name":"{name}","free":"{free}","size":"{size}","fstype":"{filesystem}"}}"#)
+            let devices = match devices.get(..MAX_DEVICES).unwrap_or(devices) {
+                [] => String::new(),
+                some => format!(r#","devices":["{}"]"#, some.join(r#"",""#)),
+            };
+            format!(r#"{{"name":"{name}","free":"{free}","size":"{size}","fstype":"{filesystem}"{devices}}}"#)
         })
         .collect();
     let list = disks.join(",\n");
@@ -276,7 +315,8 @@ mod tests {
 
     #[test]
     fn what_talos_mounted_once_each() {
-        let disks = select(&node(), &busy()).unwrap();
+        let mut none = Devices::at("/nonexistent");
+        let disks = select(&node(), &busy(), &mut none).unwrap();
         let shown: Vec<(&str, &str, u64)> = disks
             .iter()
             .map(|disk| {
@@ -296,8 +336,42 @@ mod tests {
             ],
             "no pod's, and no more free than there is"
         );
-        assert_eq!(select(&node(), &None), None);
-        assert_eq!(select(&Snapshot::default(), &busy()), None);
+        assert_eq!(select(&node(), &None, &mut none), None);
+        assert_eq!(select(&Snapshot::default(), &busy(), &mut none), None);
+    }
+
+    #[test]
+    fn row_38_a_node_with_five_hundred_pod_mounts_is_like_an_empty_one() {
+        let mut none = Devices::at("/nonexistent");
+        let crowded = busy().unwrap();
+        let mut empty = crowded.to_vec();
+        empty.retain(|filesystem| !filesystem.target.starts_with("/var/lib/kubelet"));
+        assert!(crowded.len() >= empty.len() + 500);
+        assert_eq!(
+            select(&node(), &Some(crowded), &mut none),
+            select(&node(), &Some(Arc::new(empty)), &mut none)
+        );
+    }
+
+    #[test]
+    fn a_full_a_vanished_and_an_impossible_mount() {
+        let mut none = Devices::at("/nonexistent");
+        let mut shown = |list: Vec<Filesystem>| -> Vec<(String, u64)> {
+            let disks = select(&node(), &Some(Arc::new(list)), &mut none).unwrap();
+            disks
+                .into_iter()
+                .map(|disk| (disk.mount_point, disk.free))
+                .collect()
+        };
+        let var = |available| filesystem("/dev/sda6", "/var", 40 * GIB, available);
+        assert_eq!(shown(vec![var(0)]), [("/var".to_owned(), 0)], "full");
+        assert_eq!(shown(vec![]), [], "nothing of what Talos mounted answers");
+        // A filesystem that failed has no size; one cannot have more free than it has.
+        let broken = filesystem("/dev/sda5", "/system/state", 0, 0);
+        assert_eq!(
+            shown(vec![broken, var(u64::MAX)]),
+            [("/var".to_owned(), 40 * GIB)]
+        );
     }
 
     fn disk(mount_point: &str, size: u64, free: u64) -> Disk {
@@ -306,24 +380,31 @@ mod tests {
             filesystem: "xfs".into(),
             size,
             free,
+            devices: Vec::new(),
         }
     }
 
-    /// The worked example without devices (diskInfo.c).
+    /// The worked example, of 253 bytes with devices (diskInfo.c).
     #[test]
     fn the_json_form() {
-        let disks = [
+        let mut disks = [
             disk("/var", 42_949_672_960, 21_474_836_480),
             disk("/system/state", 104_857_600, 94_371_840),
         ];
+        for disk in &mut disks {
+            disk.devices = vec!["scsi0:0".to_owned()];
+        }
         let expected = concat!(
             "SetGuestDiskInfo {\n\"version\":\"1\",\n\"disks\":[\n",
-            r#"{"name":"L3Zhcg==","free":"21474836480","size":"42949672960","fstype":"xfs"},"#,
+            r#"{"name":"L3Zhcg==","free":"21474836480","size":"42949672960","fstype":"xfs","devices":["scsi0:0"]},"#,
             "\n",
-            r#"{"name":"L3N5c3RlbS9zdGF0ZQ==","free":"94371840","size":"104857600","fstype":"xfs"}"#,
+            r#"{"name":"L3N5c3RlbS9zdGF0ZQ==","free":"94371840","size":"104857600","fstype":"xfs","devices":["scsi0:0"]}"#,
             "\n]}\0"
         );
         assert_eq!(String::from_utf8_lossy(json(&disks).bytes()), expected);
+        assert_eq!(expected.len(), 253);
+        disks[0].devices = vec!["scsi0:0".to_owned(), "nvme0:1".to_owned()];
+        disks[1].devices = vec![];
         assert!(json(&[]).bytes().ends_with(b"\"disks\":[\n]}\0"));
         let value: serde_json::Value = serde_json::from_slice(
             json(&disks).bytes()[b"SetGuestDiskInfo ".len()..]
@@ -332,7 +413,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(value["disks"].as_array().unwrap().len(), 2);
-        let most = vec![disk(&"m".repeat(MAX_NAME), u64::MAX, u64::MAX); MAX_JSON];
+        assert_eq!(
+            value["disks"][0]["devices"],
+            serde_json::json!(["scsi0:0", "nvme0:1"])
+        );
+        assert_eq!(value["disks"][1].get("devices"), None);
+        let mut longest = disk(&"m".repeat(MAX_NAME), u64::MAX, u64::MAX);
+        longest.devices = vec!["scsi9999:99999".to_owned(); 100];
+        let most = vec![longest; MAX_JSON];
         assert!(json(&most).bytes().len() < crate::rpci::MAX_REQUEST);
     }
 

@@ -38,12 +38,16 @@ impl Feature for GuestInfo {
 
     /// Takes no command for itself: an option is remembered and acknowledged by the dispatcher.
     fn handle(&mut self, command: &Command<'_>) -> Option<Reply> {
-        if let Command::SetOption {
-            name: b"broadcastIP",
-            value: b"1",
-        } = command
-        {
-            self.control.broadcast_ip();
+        match command {
+            Command::SetOption {
+                name: b"broadcastIP",
+                value: b"1",
+            } => self.control.broadcast_ip(),
+            Command::SetOption {
+                name: b"enableAppInfo",
+                value: value @ (b"0" | b"1"),
+            } => self.control.list_containers(*value == b"1"),
+            _ => {}
         }
         None
     }
@@ -70,6 +74,25 @@ mod tests {
             assert_eq!(feature.handle(&Command::SetOption { name, value }), None);
             assert_eq!(wants.borrow().broadcasts, broadcasts);
         }
+    }
+
+    #[test]
+    fn the_host_switches_the_list_of_containers() {
+        let control = Control::default();
+        let wants = control.subscribe();
+        let mut feature = GuestInfo::new(control);
+        for (value, off) in [
+            (b"0".as_slice(), true),
+            (b"maybe", true),
+            (b"1", false),
+            (b"0", true),
+        ] {
+            let name = b"enableAppInfo".as_slice();
+            assert_eq!(feature.handle(&Command::SetOption { name, value }), None);
+            assert_eq!(wants.borrow().containers_off, off, "{value:?}");
+        }
+        feature.on_reset();
+        assert!(!wants.borrow().containers_off);
     }
 
     #[test]

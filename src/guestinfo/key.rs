@@ -32,10 +32,14 @@ pub enum Key {
     Disks,
     /// `SetGuestInfo  3`, only where the former is refused.
     DisksPacked,
-    /// `info-set guestinfo.talos.clock-offset`: guest minus host in seconds, empty while it is under one second.
-    ClockOffset,
-    /// `info-set guestinfo.talos.last-error`: why the last power operation failed; empty once one has begun.
-    LastError,
+    /// `SetGuestInfo  4`: with the registration, for the log of the VM.
+    BuildNumber,
+    /// `info-set guestinfo.vmtools.description`: likewise, for people.
+    Description,
+    /// `info-set guestinfo.vmtools.versionString`: likewise.
+    VersionString,
+    /// `info-set guestinfo.vmtools.containerinfo`: the images that the node's pods run.
+    Containers,
     /// `info-set guestinfo.talos.…`. vSphere: extra configuration of the same name.
     #[serde(untagged)]
     Talos(StateKey),
@@ -56,8 +60,10 @@ impl Key {
             Self::Disks => "disks",
             Self::DisksPacked => "disks-packed",
             Self::Talos(key) => key.name(),
-            Self::ClockOffset => "clock-offset",
-            Self::LastError => "last-error",
+            Self::BuildNumber => "build-number",
+            Self::Description => "vmtools.description",
+            Self::VersionString => "vmtools.versionString",
+            Self::Containers => "vmtools.containerinfo",
         }
     }
 
@@ -71,8 +77,19 @@ impl Key {
             Self::OsName => Some(Request::guest_info_text(6, value)),
             Self::Uptime => Some(Request::guest_info_text(7, value)),
             Self::Talos(key) => Some(key.set(value)),
-            Self::ClockOffset => Some(Request::info_set("talos.clock-offset", value)),
-            Self::LastError => Some(Request::info_set("talos.last-error", value)),
+            Self::BuildNumber => Some(Request::guest_info_text(4, value)),
+            Self::Description | Self::VersionString | Self::Containers => {
+                Some(Request::info_set(self.name(), value))
+            }
+        }
+    }
+
+    /// Asks for what the host has under the name of a variable; none for what is no variable of ours, or never stale.
+    pub fn get(self) -> Option<Request> {
+        match self {
+            Self::Talos(key) => Some(key.get()),
+            Self::Containers => Some(Request::text(format!("info-get guestinfo.{}", self.name()))),
+            _ => None,
         }
     }
 
@@ -81,7 +98,25 @@ impl Key {
     pub const fn silence_means_stored(self) -> bool {
         matches!(
             self,
-            Self::HostName | Self::OsNameFull | Self::OsName | Self::Uptime | Self::Disks | Self::DisksPacked
+            Self::HostName
+                | Self::BuildNumber
+                | Self::OsNameFull
+                | Self::OsName
+                | Self::Uptime
+                | Self::Disks
+                | Self::DisksPacked
         )
     }
+}
+
+/// What the program tells about itself with each registration, for people and scripts. `guestinfo.vmtools.versionNumber`
+/// is left out: it is open-vm-tools' numbering, and scanners judge by it.
+pub fn program() -> [(Key, String); 3] {
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    [
+        (Key::Description, format!("{name} {version}")),
+        (Key::VersionString, version.to_owned()),
+        // Any text will do; open-vm-tools' begins so (guestInfoServer.c).
+        (Key::BuildNumber, format!("build-{version}")),
+    ]
 }

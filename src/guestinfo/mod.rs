@@ -13,6 +13,7 @@
 
 mod address;
 mod carrier;
+pub mod containers;
 mod control;
 pub mod disk;
 mod feature;
@@ -40,14 +41,14 @@ pub use self::{
     carrier::reported_links,
     control::Control,
     feature::GuestInfo,
-    key::Key,
+    key::{Key, program},
     name::{HostnameMode, NameError},
     nic::{Address, Cut, Dns, MacAddr, Message, Nic, NicInfo, Origin, Route, Status},
     origin::Sharing,
     os::{Kernel, OsNames},
     policy::{Decision, Note, Policy, Selection, VipMode},
     publisher::Publisher,
-    render::{Entry, Value, identity, render},
+    render::{Answers, Calls, Entry, Value, identity, render},
     selector::Selector,
     talos_state::StateKey,
 };

@@ -52,6 +52,8 @@ pub struct Policy {
     pub talos_state: bool,
     /// Whether the fill of the node's filesystems is told.
     pub disks: bool,
+    /// Whether the images of the node's pods are told.
+    pub containers: bool,
 }
 
 /// What becomes of addresses that several nodes share.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, field};
 
 use super::{
+    containers::Containers,
     control::{Control, Wants},
     disk::{self, Filesystems},
     key::Key,
@@ -89,6 +90,9 @@ pub struct Publisher<R> {
     /// None where disks are not told.
     filesystems: Option<watch::Receiver<Filesystems>>,
     disks: disk::Told,
+    /// None where containers are not told.
+    containers: Option<watch::Receiver<Containers>>,
+    devices: disk::Devices,
     /// No info line about a publication before then.
     log: Instant,
 }
@@ -124,6 +128,8 @@ impl<R: Rpci> Publisher<R> {
             budget: Budget::new(now),
             filesystems: None,
             disks: disk::Told::default(),
+            containers: None,
+            devices: disk::Devices::default(),
             log: now,
         }
     }
@@ -131,6 +137,12 @@ impl<R: Rpci> Publisher<R> {
     /// Tells the fill of the disks too, from what comes by `filesystems`.
     pub fn with_disks(mut self, filesystems: watch::Receiver<Filesystems>) -> Self {
         self.filesystems = Some(filesystems);
+        self
+    }
+
+    /// Tells the containers too, from what comes by `containers`.
+    pub fn with_containers(mut self, containers: watch::Receiver<Containers>) -> Self {
+        self.containers = Some(containers);
         self
     }
 
@@ -166,6 +178,7 @@ impl<R: Rpci> Publisher<R> {
                 () = changed(&mut self.wants) => {}
                 () = changed(&mut self.snapshots) => self.schedule.changed(Instant::now()),
                 () = changed_if_any(&mut self.filesystems) => self.schedule.changed(Instant::now()),
+                () = changed_if_any(&mut self.containers) => self.schedule.changed(Instant::now()),
                 () = timer => {}
             }
         }
@@ -186,6 +199,9 @@ impl<R: Rpci> Publisher<R> {
         if self.seen.suspended && !wants.suspended {
             self.schedule.resumed(now);
         }
+        if self.seen.containers_off != wants.containers_off {
+            self.schedule.changed(now);
+        }
         self.seen = wants;
         // One that came during the last pass.
         if self.snapshots.has_changed().unwrap_or(false) {
@@ -200,6 +216,7 @@ impl<R: Rpci> Publisher<R> {
         let resend = self.schedule.begin(now);
         if resend {
             self.ledger.resend();
+            self.devices.forget();
         }
 
         let snapshot = self.snapshots.borrow_and_update().clone();
@@ -238,6 +255,7 @@ impl<R: Rpci> Publisher<R> {
             self.send_statistics().await?;
             self.schedule.statistics_told(now);
         }
+        self.send_containers(&mut sent).await?;
         self.send_state(&snapshot, now, &mut sent).await?;
         if self.schedule.is_stale_due(now) {
             self.clear_stale(&snapshot).await?;

@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{
-    disk,
-    key::Key,
+    containers::Containers,
+    disk::{self, Devices, Disk, Filesystems},
+    key::{Key, program},
     name::{self, NameError},
     nic::NicInfo,
     os::{Kernel, OsNames},
@@ -16,6 +18,9 @@ use super::{
     uptime,
 };
 use crate::talos::{Snapshot, snapshot::Fact};
+
+/// Why there is no value of a kind.
+const SWITCHED_OFF: &str = "switched off by the settings";
 
 /// A value in readable form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +34,8 @@ pub enum Value {
     Os(OsNames),
     /// The statistics, one a line.
     Readings(Vec<String>),
+    /// The filesystems.
+    Disks(Vec<Disk>),
 }
 
 /// One key with its explanation.
@@ -89,8 +96,47 @@ pub fn identity(
     )
 }
 
+/// What stands in no snapshot: the last answers of calls.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// Of `Mounts`.
+    pub filesystems: Filesystems,
+    /// Of `Containers`.
+    pub containers: Containers,
+}
+
+/// The answers as they come in; none for what is not asked.
+#[derive(Clone, Debug, Default)]
+pub struct Calls {
+    /// Of `Mounts`.
+    pub filesystems: Option<watch::Receiver<Filesystems>>,
+    /// Of `Containers`.
+    pub containers: Option<watch::Receiver<Containers>>,
+}
+
+impl Calls {
+    /// The last ones.
+    pub fn latest(&self) -> Answers {
+        Answers {
+            filesystems: self
+                .filesystems
+                .as_ref()
+                .and_then(|latest| latest.borrow().clone()),
+            containers: self
+                .containers
+                .as_ref()
+                .and_then(|latest| latest.borrow().clone()),
+        }
+    }
+}
+
 /// Everything that would be published for `snapshot`, in the order of publication.
-pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> Vec<Entry> {
+pub fn render(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    kernel: Option<&Kernel>,
+    answers: &Answers,
+) -> Vec<Entry> {
     let mut notes = Vec::new();
     let facts = Facts::new(snapshot, policy, kernel, &mut |note| notes.push(note.to_string()));
 
@@ -160,32 +206,63 @@ pub fn render(snapshot: &Snapshot, policy: &Policy, kernel: Option<&Kernel>) -> 
             why: vec![if policy.statistics {
                 "every 20 s; a rate wants two of them".to_owned()
             } else {
-                "switched off by the settings".to_owned()
+                SWITCHED_OFF.to_owned()
             }],
         },
     ];
-    entries.push(Entry {
-        key: Key::Disks,
-        value: None,
-        source: "MountStatuses, VolumeStatuses, the Mounts call",
-        why: vec![if policy.disks {
-            mounted(snapshot)
-        } else {
-            "switched off by the settings".to_owned()
-        }],
-    });
+    entries.push(disks(snapshot, policy, answers));
+    entries.push(containers(policy, answers));
+    entries.extend(program().map(|(key, value)| Entry {
+        key,
+        value: Some(Value::Text(value)),
+        source: "this program",
+        why: vec!["with each registration".to_owned()],
+    }));
     entries.extend(StateKey::ALL.map(|key| talos_state(key, snapshot, policy)));
     entries
 }
 
-/// The mount points that the service looks at once a minute. Their free space is known to it alone.
-fn mounted(snapshot: &Snapshot) -> String {
-    let targets = disk::mount_points(snapshot).unwrap_or_default();
-    if targets.is_empty() {
-        "Talos has told of no filesystem of its own".to_owned()
+fn disks(snapshot: &Snapshot, policy: &Policy, answers: &Answers) -> Entry {
+    let disks = policy
+        .disks
+        .then(|| disk::select(snapshot, &answers.filesystems, &mut Devices::default()))
+        .flatten();
+    let why = if !policy.disks {
+        SWITCHED_OFF.to_owned()
+    } else if answers.filesystems.is_none() {
+        "the Mounts call was not answered".to_owned()
     } else {
-        let targets: Vec<&str> = targets.into_keys().collect();
-        format!("sent by the service with the free space of {}", targets.join(" "))
+        match disk::mount_points(snapshot) {
+            None => "Talos has told of no filesystem of its own".to_owned(),
+            Some(targets) => {
+                let targets: Vec<&str> = targets.into_keys().collect();
+                format!(
+                    "what Talos itself mounted, each filesystem once: {}",
+                    targets.join(" ")
+                )
+            }
+        }
+    };
+    Entry {
+        key: Key::Disks,
+        value: disks.map(Value::Disks),
+        source: "MountStatuses, VolumeStatuses, the Mounts call, sysfs",
+        why: vec![why],
+    }
+}
+
+fn containers(policy: &Policy, answers: &Answers) -> Entry {
+    let list = answers.containers.as_deref().filter(|_| policy.containers);
+    let why = match list {
+        Some(_) => "the images that run, each once",
+        None if policy.containers => "the Containers call was not answered",
+        None => SWITCHED_OFF,
+    };
+    Entry {
+        key: Key::Containers,
+        value: list.map(|list| Value::Text(list.to_owned())),
+        source: "the Containers call",
+        why: vec![why.to_owned()],
     }
 }
 
@@ -193,6 +270,7 @@ fn talos_state(key: StateKey, snapshot: &Snapshot, policy: &Policy) -> Entry {
     let value = key.value(snapshot).filter(|_| policy.talos_state);
     let why = match &value {
         Some(_) => None,
+        None if key.is_of_events() => Some("written by the service when it happens"),
         None if policy.talos_state => Some("not told by Talos; what an earlier life left is cleared"),
         None => Some("switched off by the settings; what an earlier life left is cleared"),
     };
@@ -225,11 +303,76 @@ mod tests {
 
     #[test]
     fn nothing_known_is_nothing_sent_but_explained() {
-        let entries = render(&Snapshot::default(), &Policy::default(), None);
+        let entries = render(
+            &Snapshot::default(),
+            &Policy::default(),
+            None,
+            &Answers::default(),
+        );
         for entry in entries {
-            assert_eq!(entry.value.is_some(), entry.key == Key::Uptime, "{entry:?}");
+            let own = program().iter().any(|(key, _)| *key == entry.key);
+            assert_eq!(
+                entry.value.is_some(),
+                own || entry.key == Key::Uptime,
+                "{entry:?}"
+            );
             let explained = !entry.why.is_empty() || matches!(entry.key, Key::Uptime | Key::PrimaryIp);
             assert!(explained, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn disks_are_shown_with_their_free_space_and_containers_where_they_are_told() {
+        use std::sync::Arc;
+
+        use crate::talos::snapshot::{Filesystem, MountStatus};
+
+        let mount = MountStatus {
+            target: "/var".into(),
+            filesystem: "xfs".into(),
+            ..MountStatus::default()
+        };
+        let snapshot = Snapshot {
+            mounts: Fact::Known {
+                value: Arc::new([("EPHEMERAL".to_owned(), mount)].into()),
+            },
+            ..Snapshot::default()
+        };
+        let var = Filesystem {
+            source: "tmpfs".into(),
+            target: "/var".into(),
+            size: 1000,
+            available: 400,
+        };
+        let answers = Answers {
+            filesystems: Some(Arc::new(vec![var])),
+            containers: Some("list".into()),
+        };
+        let shown = |on: bool, answers: &Answers| -> Vec<Entry> {
+            let policy = Policy {
+                disks: on,
+                containers: on,
+                ..Policy::default()
+            };
+            let mut entries = render(&snapshot, &policy, None, answers);
+            entries.retain(|entry| matches!(entry.key, Key::Disks | Key::Containers));
+            entries
+        };
+        let told = shown(true, &answers);
+        let lines = match &told[0].value {
+            Some(Value::Disks(disks)) => disks.iter().map(Disk::to_string).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(lines, ["/var xfs, 400 of 1000 bytes free"]);
+        assert_eq!(told[1].value, Some(Value::Text("list".into())));
+        for (on, answers, why) in [
+            (true, &Answers::default(), "was not answered"),
+            (false, &answers, "switched off"),
+        ] {
+            for entry in shown(on, answers) {
+                assert_eq!(entry.value, None);
+                assert!(entry.why[0].contains(why), "{entry:?}");
+            }
         }
     }
 
@@ -264,7 +407,13 @@ mod tests {
             ..Snapshot::default()
         };
         let kernel = Kernel::running().unwrap();
-        let json = serde_json::to_value(render(&snapshot, &Policy::default(), Some(&kernel))).unwrap();
+        let json = serde_json::to_value(render(
+            &snapshot,
+            &Policy::default(),
+            Some(&kernel),
+            &Answers::default(),
+        ))
+        .unwrap();
         assert_eq!(json[2]["key"], "host-name");
         assert_eq!(json[2]["value"], "talos-cp-1");
         assert_eq!(json[3]["key"], "os-detailed");

@@ -58,6 +58,34 @@ pub struct MountStat {
     #[prost(string, tag = "4")]
     pub mounted_on: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainersRequest {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(enumeration = "super::common::ContainerDriver", tag = "2")]
+    pub driver: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<Container>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Container {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::common::Metadata>,
+    #[prost(message, repeated, tag = "2")]
+    pub containers: ::prost::alloc::vec::Vec<ContainerInfo>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerInfo {
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub image: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub status: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShutdownRequest {
     #[prost(bool, tag = "1")]
@@ -454,6 +482,30 @@ pub mod machine_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("machine.MachineService", "Mounts"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn containers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ContainersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ContainersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/machine.MachineService/Containers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("machine.MachineService", "Containers"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn shutdown(

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
-    guestinfo::Key,
+    guestinfo::{Key, StateKey},
     limited,
     rpci::{Request, Rpci, RpciError},
     tclo::StateChange,
@@ -67,7 +67,7 @@ impl<R: Rpci> Host<R> {
     /// `guestinfo.talos.last-error`: what an administrator finds there when an operation has failed. An empty text says
     /// that the last one has not.
     pub async fn last_error(&self, text: &str) {
-        let Some(request) = Key::LastError.text(&printable(text)) else {
+        let Some(request) = Key::Talos(StateKey::LastError).text(&printable(text)) else {
             return;
         };
         if let Err(error) = self.deliver(request).await {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::{
     clock::Measured,
     config::Settings,
-    guestinfo::{self, Kernel, Policy},
+    guestinfo::{self, Calls, Kernel, Policy, Value},
     lifecycle::History,
     options::Shared,
     talos::{Snapshot, snapshot::Fact},
@@ -44,6 +44,8 @@ pub struct Sources {
     pub policy: Policy,
     /// The running kernel.
     pub kernel: Option<Kernel>,
+    /// What Talos answers beside the snapshot.
+    pub calls: Calls,
 }
 
 /// Part of the state, and text.
@@ -146,9 +148,15 @@ fn fact<T>(name: &str, fact: &Fact<T>, show: impl FnOnce(&T) -> String) -> Strin
 
 /// One line for a plain value, one for each part of a record, and one for each decision behind it.
 fn published(sources: &Sources, snapshot: &Snapshot, lines: &mut Vec<Line>) {
-    for entry in guestinfo::render(snapshot, &sources.policy, sources.kernel.as_ref()) {
+    let answers = sources.calls.latest();
+    for entry in guestinfo::render(snapshot, &sources.policy, sources.kernel.as_ref(), &answers) {
         let key = entry.key.name();
         let source = entry.source;
+        if let Some(Value::Disks(disks)) = &entry.value {
+            let lines_of = disks.iter().map(|disk| ("published", format!("{key}: {disk}")));
+            lines.extend(lines_of);
+            continue;
+        }
         match entry
             .value
             .map(|value| serde_json::to_value(value).unwrap_or_default())
@@ -231,6 +239,7 @@ mod tests {
             snapshots,
             policy: Policy::default(),
             kernel: None,
+            calls: Calls::default(),
         };
         let lines = lines(&sources);
         for part in [

@@ -15,6 +15,7 @@ mod answer;
 mod method;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     future::Future,
     path::PathBuf,
@@ -39,7 +40,7 @@ use tower::{
 };
 
 pub(super) use self::answer::{describe, overdue};
-pub use self::method::{EVENTS, METHODS, MOUNTS, Method, REBOOT, SHUTDOWN, VERSION, WATCH};
+pub use self::method::{CONTAINERS, EVENTS, METHODS, MOUNTS, Method, REBOOT, SHUTDOWN, VERSION, WATCH};
 use self::{
     answer::{only, refuse_failure, refused},
     method::FIRST_ANSWER,
@@ -50,10 +51,11 @@ use super::{
     snapshot::{Filesystem, Version},
 };
 use crate::pb::{
+    common,
     cosi::resource::{WatchRequest, WatchResponse, state_client::StateClient},
     machine::{
-        Event, EventsRequest, RebootRequest, ShutdownRequest, machine_service_client::MachineServiceClient,
-        reboot_request,
+        ContainersRequest, Event, EventsRequest, RebootRequest, ShutdownRequest,
+        machine_service_client::MachineServiceClient, reboot_request,
     },
 };
 
@@ -69,6 +71,13 @@ const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 
 /// Most filesystems of one [`Client::mounts`]: a busy node has some hundreds, of pods.
 pub const MAX_FILESYSTEMS: usize = 4096;
+
+/// The containerd namespace of Kubernetes, the only one that the container runtime's interface has
+/// (machined's v1alpha1_server.go).
+const PODS: &str = "k8s.io";
+
+/// States of a container and of a pod that run (runtime.v1.ContainerState and PodSandboxState of the CRI).
+const RUNNING: [&str; 2] = ["CONTAINER_RUNNING", "SANDBOX_READY"];
 
 /// Largest event that is accepted, in bytes. The texts of errors and of services are the longest part.
 const MAX_EVENT: usize = 256 * 1024;
@@ -228,6 +237,30 @@ impl Client {
                 size: stat.size,
                 available: stat.available,
             })
+            .collect())
+    }
+
+    /// `Containers` of the pods, as the container runtime tells them: the images of those that run, the pods' own (pause)
+    /// among them. The runtime is asked and not containerd, because from Talos 1.14 on it may live in namespaces of its
+    /// own, where only it knows what runs.
+    pub async fn containers(&self) -> Result<BTreeSet<String>, CallError> {
+        let mut service = MachineServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE);
+        let message = ContainersRequest {
+            namespace: PODS.to_owned(),
+            driver: common::ContainerDriver::Cri.into(),
+        };
+        let reply = self
+            .call(&CONTAINERS, message, |request| async move {
+                service.containers(request).await
+            })
+            .await?;
+        let list = only(&CONTAINERS, reply.messages)?;
+        refuse_failure(&CONTAINERS, list.metadata.as_ref())?;
+        Ok(list
+            .containers
+            .into_iter()
+            .filter(|container| RUNNING.contains(&container.status.as_str()) && !container.image.is_empty())
+            .map(|container| container.image)
             .collect())
     }
 

@@ -217,6 +217,11 @@ async fn each_call_is_in_the_table_and_has_exactly_its_role() {
     );
     let mounts = bench.client.mounts().await.unwrap();
     assert_eq!((mounts[0].target.as_str(), mounts[0].available), ("/var", 400));
+    let images = bench.client.containers().await.unwrap();
+    assert_eq!(
+        images.into_iter().collect::<Vec<_>>(),
+        ["etcd:v3.6", "pause:3.10"]
+    );
     let (heard, mut events) = mpsc::channel(8);
     // The stream ends without a word after its hello, and is opened again behind it.
     let went_on = async {

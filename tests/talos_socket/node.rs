@@ -438,6 +438,26 @@ impl Node {
                     .unary(Reply(version(tag)), request)
                     .await
             }
+            "/machine.MachineService/Containers" => {
+                let container = |image: &str, status: &str| machine::ContainerInfo {
+                    image: image.into(),
+                    status: status.into(),
+                    ..machine::ContainerInfo::default()
+                };
+                let list = machine::Container {
+                    containers: vec![
+                        container("pause:3.10", "SANDBOX_READY"),
+                        container("etcd:v3.6", "CONTAINER_RUNNING"),
+                        container("job:v1", "CONTAINER_EXITED"),
+                        container("", "CONTAINER_RUNNING"),
+                    ],
+                    ..machine::Container::default()
+                };
+                let reply = machine::ContainersResponse { messages: vec![list] };
+                Grpc::new(ProstCodec::default())
+                    .unary(Reply(reply), request)
+                    .await
+            }
             "/machine.MachineService/Mounts" => {
                 let var = machine::MountStat {
                     filesystem: "/dev/sda6".into(),
@@ -600,13 +620,11 @@ fn bytes_of_a_huge_message() -> Bytes {
 struct Reply<T>(T);
 
 /// The request's bytes do not matter here.
-impl<T: Message + Clone + Default + Send + Sync + 'static> UnaryService<machine::ShutdownRequest>
-    for Reply<T>
-{
+impl<T: Message + Clone + Default + Send + Sync + 'static> UnaryService<()> for Reply<T> {
     type Response = T;
     type Future = BoxFuture<tonic::Response<T>, Status>;
 
-    fn call(&mut self, _: tonic::Request<machine::ShutdownRequest>) -> Self::Future {
+    fn call(&mut self, _: tonic::Request<()>) -> Self::Future {
         let reply = self.0.clone();
         Box::pin(async move { Ok(tonic::Response::new(reply)) })
     }

@@ -1,4 +1,4 @@
-//! What is sent beside the network: disks, statistics, the state of Talos; and what is cleared.
+//! What is sent beside the network: disks, statistics, containers, the state of Talos; and what is cleared.
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -21,7 +21,7 @@ impl<R: Rpci> Publisher<R> {
         let Some(filesystems) = &self.filesystems else {
             return Ok(());
         };
-        let Some(disks) = disk::select(snapshot, &filesystems.borrow()) else {
+        let Some(disks) = disk::select(snapshot, &filesystems.borrow(), &mut self.devices) else {
             return Ok(());
         };
         let disks = self.disks.settle(disks, now);
@@ -65,6 +65,23 @@ impl<R: Rpci> Publisher<R> {
         Ok(())
     }
 
+    /// The images of the node's pods; nothing at all once the host does not want them.
+    pub(super) async fn send_containers(&mut self, sent: &mut Vec<Key>) -> Result<(), Stop> {
+        let Some(containers) = &self.containers else {
+            return Ok(());
+        };
+        let list = containers.borrow().clone();
+        let list = if self.seen.containers_off {
+            list.map(|_| "".into())
+        } else {
+            list
+        };
+        match list {
+            Some(list) => self.send_text(Key::Containers, &list, sent).await,
+            None => Ok(()),
+        }
+    }
+
     /// What the host lacks of the state of Talos, as far as the budget goes; the rest when there is more.
     pub(super) async fn send_state(
         &mut self,
@@ -97,14 +114,18 @@ impl<R: Rpci> Publisher<R> {
     /// original would be taken for its own.
     pub(super) async fn clear_stale(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
         let told = self.policy.talos_state;
-        for state in StateKey::ALL {
-            if told && state.value(snapshot).is_some() {
+        let state = StateKey::ALL.into_iter();
+        let unfilled = state
+            .filter(|state| state.is_cleared() && !(told && state.value(snapshot).is_some()))
+            .map(Key::Talos);
+        let containers = self.containers.is_none().then_some(Key::Containers);
+        for key in unfilled.chain(containers) {
+            let (Some(get), Some(clear)) = (key.get(), key.text("")) else {
                 continue;
-            }
-            match self.rpci.call(state.get()).await {
+            };
+            match self.rpci.call(get).await {
                 Ok(value) if value.iter().any(|byte| *byte != 0) => {
-                    let key = Key::Talos(state);
-                    let answer = self.ask(key, state.set("")).await?;
+                    let answer = self.ask(key, clear).await?;
                     debug!(
                         feature = "guestinfo",
                         key = key.name(),

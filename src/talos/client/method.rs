@@ -40,6 +40,12 @@ pub const MOUNTS: Method = Method {
     role: READER,
     deadline: Duration::from_secs(5),
 };
+/// `Containers`: what the container runtime runs.
+pub const CONTAINERS: Method = Method {
+    path: "/machine.MachineService/Containers",
+    role: READER,
+    deadline: Duration::from_secs(5),
+};
 /// `Shutdown`: Talos answers before it begins.
 pub const SHUTDOWN: Method = Method {
     path: "/machine.MachineService/Shutdown",
@@ -61,7 +67,7 @@ pub const EVENTS: Method = Method {
 };
 
 /// Every method that is called.
-pub const METHODS: [Method; 6] = [VERSION, WATCH, MOUNTS, SHUTDOWN, REBOOT, EVENTS];
+pub const METHODS: [Method; 7] = [VERSION, WATCH, MOUNTS, CONTAINERS, SHUTDOWN, REBOOT, EVENTS];
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +82,7 @@ mod tests {
                 ("/machine.MachineService/Version", "os:reader"),
                 ("/cosi.resource.State/Watch", "os:reader"),
                 ("/machine.MachineService/Mounts", "os:reader"),
+                ("/machine.MachineService/Containers", "os:reader"),
                 ("/machine.MachineService/Shutdown", "os:operator"),
                 ("/machine.MachineService/Reboot", "os:operator"),
                 ("/machine.MachineService/Events", "os:reader"),

@@ -86,6 +86,11 @@ impl Inner {
                 self.filesystems.set(stat);
                 Ok(json!({}))
             }
+            Command::SetContainer(container) => {
+                self.containers.set(container);
+                Ok(json!({}))
+            }
+            Command::RemoveContainer(id) => Ok(json!({ "changed": self.containers.remove(&id) })),
             Command::RemoveFilesystem(target) => Ok(json!({ "changed": self.filesystems.remove(&target) })),
             Command::Stall(switch) => {
                 match switch {

@@ -8,7 +8,7 @@ mod tests;
 
 use std::time::Duration;
 
-use talos_vmtoolsd::pb::machine::MountStat;
+use talos_vmtoolsd::pb::machine::{ContainerInfo, MountStat};
 use tonic::Code;
 
 pub use parse::ParseError;
@@ -33,6 +33,8 @@ Commands:
   resource remove|teardown [NAMESPACE/]TYPE ID
   filesystem set SOURCE TARGET SIZE AVAILABLE
   filesystem remove TARGET               what the call Mounts tells, in bytes
+  container set ID IMAGE [STATE]         STATE: CONTAINER_RUNNING (at first), SANDBOX_READY, CONTAINER_EXITED, ...
+  container remove ID                    what the call Containers tells of the pods
   crowd N links N addresses              pod links (veth) with link-local addresses
   churn RATE[/s] [for TIME]              so many of their addresses come and go a second (1 hour); churn off ends it
   peer-check [on|off]                    Talos 1.13 and later: only registered extension services may call
@@ -104,6 +106,10 @@ pub enum Command {
     ServicePid(String, i32),
     /// `filesystem set SOURCE TARGET SIZE AVAILABLE`
     SetFilesystem(MountStat),
+    /// `container set ID IMAGE [STATE]`
+    SetContainer(ContainerInfo),
+    /// `container remove ID`
+    RemoveContainer(String),
     /// `filesystem remove TARGET`
     RemoveFilesystem(String),
     /// `stall [SECONDS|on|off]`

@@ -5,12 +5,13 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, stream};
-use talos_vmtoolsd::pb::machine as pb;
+use talos_vmtoolsd::pb::{common::ContainerDriver, machine as pb};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     calls::Record,
+    containers::Containers,
     events::{Events, Feed},
     filesystems::Filesystems,
     power::{Power, Sequence},
@@ -33,6 +34,8 @@ pub struct Machine {
     pub power: Arc<Power>,
     /// What Mounts tells.
     pub filesystems: Arc<Filesystems>,
+    /// What Containers tells.
+    pub containers: Arc<Containers>,
 }
 
 /// Notes `key` in the record of the call that `request` is.
@@ -85,6 +88,30 @@ impl MachineService for Machine {
                 stats: self.filesystems.list(),
             }],
         }))
+    }
+
+    /// The pods as the container runtime tells them; containerd, the other driver, is not simulated.
+    async fn containers(
+        &self,
+        request: Request<pb::ContainersRequest>,
+    ) -> Result<Response<pb::ContainersResponse>, Status> {
+        let wanted = request.get_ref();
+        let driver = ContainerDriver::try_from(wanted.driver).map(|driver| driver.as_str_name());
+        note(&request, "namespace", wanted.namespace.clone());
+        note(&request, "driver", driver.unwrap_or("unknown"));
+        match (wanted.namespace.as_str(), driver) {
+            ("", _) => Err(Status::invalid_argument("namespace can't be empty")),
+            ("k8s.io", Ok("CRI")) => Ok(Response::new(pb::ContainersResponse {
+                messages: vec![pb::Container {
+                    metadata: None,
+                    containers: self.containers.list(),
+                }],
+            })),
+            (_, Ok("CRI")) => Err(Status::unknown(
+                "CRI inspector is supported only for K8s namespace",
+            )),
+            _ => Err(Status::invalid_argument("unsupported driver")),
+        }
     }
 
     async fn shutdown(

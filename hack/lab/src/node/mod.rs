@@ -18,6 +18,7 @@ mod apply;
 pub mod calls;
 pub mod cli;
 pub mod command;
+pub mod containers;
 pub mod control;
 mod cosi;
 mod crowd;
@@ -115,6 +116,7 @@ struct Inner {
     calls: Arc<calls::CallLog>,
     faults: Arc<faults::Faults>,
     filesystems: Arc<filesystems::Filesystems>,
+    containers: Arc<containers::Containers>,
     peers: Arc<peers::Peers>,
     churn: crowd::Churn,
     power: Arc<power::Power>,
@@ -158,9 +160,11 @@ impl Node {
         let store = Arc::new(store::Store::new(release, SystemTime::now));
         script.seed(&store)?;
         let filesystems = filesystems::Filesystems::default();
+        let containers = containers::Containers::default();
         for command in script.commands()? {
             match command {
                 command::Command::SetFilesystem(stat) => filesystems.set(stat),
+                command::Command::SetContainer(container) => containers.set(container),
                 command => apply::change(&store, command)?,
             }
         }
@@ -202,6 +206,7 @@ impl Node {
             calls: Arc::default(),
             faults: Arc::default(),
             filesystems: Arc::new(filesystems),
+            containers: Arc::new(containers),
             peers,
             churn,
             power: Arc::new(power),
@@ -231,6 +236,7 @@ impl Node {
                     stopping: drain.clone(),
                     power: Arc::clone(&server.power),
                     filesystems: Arc::clone(&server.filesystems),
+                    containers: Arc::clone(&server.containers),
                 };
                 tonic::transport::Server::builder()
                     .initial_stream_window_size(STREAM_WINDOW)

@@ -61,6 +61,7 @@ pub struct Script {
     /// Written by `lab node --record`: there is nothing but the resources of this file, and what they hold of a later
     /// or unknown Talos is left out.
     recorded: bool,
+    containers: Vec<String>,
     /// Any other resources; one that is also made from the lines above replaces that.
     resources: Vec<Document>,
 }
@@ -82,6 +83,7 @@ impl Default for Script {
             routes: Vec::new(),
             filesystems: Vec::new(),
             recorded: false,
+            containers: Vec::new(),
             resources: Vec::new(),
         }
     }
@@ -115,6 +117,7 @@ impl Script {
             ("address", &self.addresses),
             ("route", &self.routes),
             ("filesystem", &self.filesystems),
+            ("container", &self.containers),
         ];
         lines
             .into_iter()

@@ -26,6 +26,13 @@ pub mod machine_service_server {
             tonic::Response<::talos_vmtoolsd::pb::machine::MountsResponse>,
             tonic::Status,
         >;
+        async fn containers(
+            &self,
+            request: tonic::Request<::talos_vmtoolsd::pb::machine::ContainersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::talos_vmtoolsd::pb::machine::ContainersResponse>,
+            tonic::Status,
+        >;
         async fn shutdown(
             &self,
             request: tonic::Request<::talos_vmtoolsd::pb::machine::ShutdownRequest>,
@@ -195,6 +202,54 @@ pub mod machine_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = MountsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/machine.MachineService/Containers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ContainersSvc<T: MachineService>(pub Arc<T>);
+                    impl<
+                        T: MachineService,
+                    > tonic::server::UnaryService<
+                        ::talos_vmtoolsd::pb::machine::ContainersRequest,
+                    > for ContainersSvc<T> {
+                        type Response = ::talos_vmtoolsd::pb::machine::ContainersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::talos_vmtoolsd::pb::machine::ContainersRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MachineService>::containers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ContainersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

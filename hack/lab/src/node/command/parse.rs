@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use nix::unistd::Pid;
-use talos_vmtoolsd::pb::machine::MountStat;
+use talos_vmtoolsd::pb::machine::{ContainerInfo, MountStat};
 
 use super::{
     super::{
@@ -138,6 +138,15 @@ fn command(words: &mut Words<'_>) -> Result<Command, ParseError> {
             }),
             "remove" => Command::RemoveFilesystem(words.need("a mount point")?.to_owned()),
             word => return Err(wrong(word, "change of a filesystem: set or remove")),
+        },
+        "container" => match words.need("set or remove")? {
+            "set" | "add" => Command::SetContainer(ContainerInfo {
+                id: words.need("an id")?.to_owned(),
+                image: words.need("an image")?.to_owned(),
+                status: words.next().unwrap_or("CONTAINER_RUNNING").to_owned(),
+            }),
+            "remove" => Command::RemoveContainer(words.need("an id")?.to_owned()),
+            word => return Err(wrong(word, "change of a container: set or remove")),
         },
         "crowd" => {
             let links = crowd_size(words)?;
