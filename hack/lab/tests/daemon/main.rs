@@ -35,6 +35,7 @@ const OPTIONS: &[(&str, &[&str])] = &[("old-host", &["--profile", "legacy"]), ("
 
 /// Settings of the daemon in a scenario, as variables.
 const SETTINGS: &[(&str, &[(&str, &str)])] = &[
+    ("containers", &[("VMTOOLSD_CONTAINERS", "on")]),
     ("power-drain", &[("VMTOOLSD_POWER_DRAIN", "3s")]),
     ("power-reboot-mode", &[("VMTOOLSD_REBOOT_MODE", "powercycle")]),
 ];
