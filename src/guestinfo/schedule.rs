@@ -255,6 +255,28 @@ mod tests {
         schedule.due() - now
     }
 
+    /// Ten thousand changes a second, as of a link that flaps, that come to nothing or to a message each time.
+    #[test]
+    fn a_flood_of_changes_costs_a_bounded_number_of_passes() {
+        let start = Instant::now();
+        for (sent, most) in [(false, 101), (true, 11)] {
+            let mut schedule = Schedule::new(start, fastrand::Rng::with_seed(1));
+            assert!(schedule.may_report_network(true, start));
+            let mut passes = 0;
+            for change in 0..10_000 {
+                let now = start + Duration::from_micros(100) * change;
+                schedule.changed(now);
+                if schedule.due() <= now {
+                    schedule.begin(now);
+                    schedule.uptime_told(now);
+                    schedule.completed(now, sent);
+                    passes += 1;
+                }
+            }
+            assert!((most - 2..=most).contains(&passes), "{passes} passes in a second");
+        }
+    }
+
     #[test]
     fn the_network_does_not_wait_behind_the_first_facts() {
         let mut schedule = Schedule::new(Instant::now(), fastrand::Rng::with_seed(1));
