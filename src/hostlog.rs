@@ -3,10 +3,12 @@
 //! ```text
 //!  feature ── operation() ──> number ──> its own log line, `operation=7`
 //!     └────── say(7, text) ──bounded queue──> Writer ── ten a minute ──RPCI `log`──> vmware.log: `talos-vmtoolsd: text (#7)`
+//!                                               └── no channel: the line waits, and others behind it
 //! ```
 //!
 //! Both logs carry the same number, so that a line of the one is found in the other. [`HostLog::say`] never waits and may
-//! be called on the backdoor thread.
+//! be called on the backdoor thread. Nothing is written twice: a line whose fate is unknown counts as lost. What was left
+//! out, for whatever reason, is counted in the next line that is written.
 
 #![forbid(unsafe_code)]
 
@@ -21,24 +23,27 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::rpci::{Request, Rpci};
+use crate::{
+    logging::limit::{Leave, Limit},
+    rpci::{Request, Rpci},
+};
 
-/// Lines in one [`WINDOW`], of all features together.
-pub const LINES: u32 = 10;
+/// Longest text of a line, in characters. open-vm-tools stays below 2 KiB (rpcvmx.c).
+const TEXT: usize = 400;
 
-/// The time for which [`LINES`] counts.
-pub const WINDOW: Duration = Duration::from_secs(60);
-
-/// Longest line, in characters. open-vm-tools stays below 2 KiB (rpcvmx.c).
-const LINE: usize = 400;
-
-/// Lines that wait for the writer.
+/// Lines that wait while there is no channel. More are left out.
 const QUEUE: usize = 32;
+
+/// Pause before a line is tried again that found no channel.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A line that is written this long after it was said tells how long ago that was.
+const LATE: Duration = Duration::from_secs(2);
 
 /// What the host asked for, or what happened to the VM, as both logs know it. Numbers start at 1 with the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +62,44 @@ impl fmt::Display for Operation {
     }
 }
 
+/// One line, and when it was said.
+#[derive(Debug)]
+struct Line {
+    operation: Operation,
+    text: String,
+    said: Instant,
+}
+
+impl Line {
+    /// The line as a request. The control characters of a text go: the line stays one line.
+    fn request(&self, leave: Leave) -> Request {
+        let text: String = self.text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+        let left_out = match leave.suppressed {
+            Some(1) => ", 1 line before it was left out".to_owned(),
+            Some(lines) => format!(", {lines} lines before it were left out"),
+            None => String::new(),
+        };
+        let age = self.said.elapsed();
+        let late = if age < LATE {
+            String::new()
+        } else {
+            format!(", {} s ago", age.as_secs())
+        };
+        let operation = self.operation;
+        // Twice would be two lines.
+        Request::text(format!(
+            "log talos-vmtoolsd: {text} ({operation}{late}{left_out})"
+        ))
+        .at_most_once()
+    }
+}
+
 /// The handle of the features. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HostLog {
-    queue: mpsc::Sender<(Operation, String)>,
+    queue: mpsc::Sender<Line>,
     last: Arc<AtomicU64>,
-    dropped: Arc<AtomicU64>,
+    limit: Arc<Limit>,
 }
 
 impl HostLog {
@@ -78,37 +115,45 @@ impl HostLog {
 
     /// Queues one line. When too many wait it is counted and left out.
     pub fn say(&self, operation: Operation, text: impl Into<String>) {
-        if self.queue.try_send((operation, text.into())).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+        let line = Line {
+            operation,
+            text: text.into(),
+            said: Instant::now(),
+        };
+        if self.queue.try_send(line).is_err() {
+            self.limit.suppress();
         }
     }
 
-    fn with_queue() -> (Self, mpsc::Receiver<(Operation, String)>) {
+    /// The last line of the process, for whoever sends it when the writer has ended. `None` when this minute has its
+    /// lines.
+    pub fn farewell(&self, operation: Operation, text: impl Into<String>) -> Option<Request> {
+        let line = Line {
+            operation,
+            text: text.into(),
+            said: Instant::now(),
+        };
+        let leave = self.limit.leave(line.said.into_std())?;
+        Some(line.request(leave))
+    }
+
+    fn with_queue() -> (Self, mpsc::Receiver<Line>) {
         let (queue, lines) = mpsc::channel(QUEUE);
         let log = Self {
             queue,
             last: Arc::default(),
-            dropped: Arc::default(),
+            limit: Arc::new(Limit::of_many_kinds()),
         };
         (log, lines)
     }
-}
-
-/// One line as a request. The control characters of a text go: the line stays one line.
-pub fn request(operation: Operation, text: &str) -> Request {
-    let line: String = text.chars().filter(|c| !c.is_control()).take(LINE).collect();
-    // Twice would be two lines.
-    Request::text(format!("log talos-vmtoolsd: {line} ({operation})")).at_most_once()
 }
 
 /// The task that sends the lines.
 #[derive(Debug)]
 pub struct Writer<R> {
     rpci: Arc<R>,
-    lines: mpsc::Receiver<(Operation, String)>,
-    dropped: Arc<AtomicU64>,
-    window: Instant,
-    written: u32,
+    lines: mpsc::Receiver<Line>,
+    limit: Arc<Limit>,
 }
 
 /// A handle, and the task behind it.
@@ -117,9 +162,7 @@ pub fn pair<R: Rpci>(rpci: Arc<R>) -> (HostLog, Writer<R>) {
     let writer = Writer {
         rpci,
         lines,
-        dropped: log.dropped.clone(),
-        window: Instant::now(),
-        written: 0,
+        limit: log.limit.clone(),
     };
     (log, writer)
 }
@@ -128,82 +171,32 @@ impl<R: Rpci> Writer<R> {
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let write = async {
-            while let Some((operation, text)) = self.lines.recv().await {
-                self.write(operation, text).await;
+            while let Some(line) = self.lines.recv().await {
+                while !self.write(&line).await {
+                    sleep(RETRY).await;
+                }
             }
         };
         shutdown.run_until_cancelled(write).await;
     }
 
-    /// Writes one line when its turn has come. What could not wait meanwhile is counted in the next line.
-    async fn write(&mut self, operation: Operation, mut text: String) {
-        if self.window.elapsed() < WINDOW && self.written >= LINES {
-            sleep_until(self.window + WINDOW).await;
+    /// Writes one line, or leaves it out. `false` when it is to be tried again: the host has seen nothing of it.
+    async fn write(&self, line: &Line) -> bool {
+        let Some(leave) = self.limit.leave(Instant::now().into_std()) else {
+            return true;
+        };
+        let Err(error) = self.rpci.call(line.request(leave)).await else {
+            return true;
+        };
+        debug!(feature = "hostlog", operation = line.operation.number(), err = %error, "no line in vmware.log");
+        self.limit.take_back(leave);
+        let again = error.is_unsent();
+        if !again {
+            self.limit.suppress();
         }
-        if self.window.elapsed() >= WINDOW {
-            self.window = Instant::now();
-            self.written = 0;
-        }
-        self.written += 1;
-        let dropped = self.dropped.swap(0, Relaxed);
-        if dropped > 0 {
-            text.push_str(&format!(" ({dropped} lines before it were left out)"));
-        }
-        if let Err(error) = self.rpci.call(request(operation, &text)).await {
-            debug!(feature = "hostlog", operation = operation.number(), err = %error, "no line in vmware.log");
-        }
+        !again
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::rpci::RpciError;
-
-    #[derive(Default)]
-    struct Host(Mutex<Vec<String>>);
-
-    impl Rpci for Host {
-        async fn call(&self, request: Request) -> Result<Vec<u8>, RpciError> {
-            let text = String::from_utf8_lossy(request.bytes()).into_owned();
-            self.0.lock().unwrap().push(text);
-            Ok(Vec::new())
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ten_lines_a_minute_and_the_rest_is_counted() {
-        let host = Arc::new(Host::default());
-        let (log, writer) = pair(host.clone());
-        for _ in 0..1000 {
-            log.say(log.operation(), "asked\nfor it");
-        }
-        let shutdown = CancellationToken::new();
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(writer.run(shutdown.clone()));
-        tokio::time::sleep(WINDOW / 2).await;
-        assert_eq!(host.0.lock().unwrap().len(), 10);
-        assert!(
-            host.0.lock().unwrap()[0]
-                .starts_with("log talos-vmtoolsd: askedfor it (968 lines before it were left out) (#1)\0")
-        );
-        tokio::time::sleep(WINDOW).await;
-        assert_eq!(host.0.lock().unwrap().len(), 20);
-        assert_eq!(
-            host.0.lock().unwrap()[19],
-            "log talos-vmtoolsd: askedfor it (#20)\0"
-        );
-        shutdown.cancel();
-        assert!(tasks.join_next().await.unwrap().is_ok());
-    }
-
-    #[test]
-    fn a_line_is_bounded_and_sent_once() {
-        let log = HostLog::silent();
-        let request = request(log.operation(), &"ä".repeat(5000));
-        assert!(request.bytes().len() < 2048);
-        assert_eq!(request.resend(), crate::rpci::Resend::Never);
-    }
-}
+mod tests;

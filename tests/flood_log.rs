@@ -22,7 +22,7 @@ use std::{
 
 use talos_vmtoolsd::{
     clock,
-    guestinfo::{Control, GuestInfo, Policy, Publisher},
+    guestinfo::{Control, GuestInfo, Key, Policy, Publisher, StateKey, Variable},
     hostlog,
     lifecycle::{History, Lifecycle, Resumed},
     logging::limit,
@@ -182,11 +182,14 @@ impl Daemon {
             None,
         );
         tasks.spawn(publisher.run(shutdown.clone()));
+        let last_error = Variable::new(Arc::clone(&rpci), Key::Talos(StateKey::LastError), true, &control);
         let (power, worker) = power::pair(
             rpci,
             Arc::new(Refusing),
             snapshot,
             power::Settings::default(),
+            log.clone(),
+            last_error,
             move || signal.tell(),
         );
         tasks.spawn(worker.run(shutdown.clone()));

@@ -22,7 +22,9 @@ use crate::{
     backdoor::{Port, Presence},
     clock::{self, Clock},
     config::Settings,
-    guestinfo::{self, Calls, Control, GuestInfo, Kernel, Policy, Publisher, containers, disk},
+    guestinfo::{
+        self, Calls, Control, GuestInfo, Kernel, Key, Policy, Publisher, StateKey, Variable, containers, disk,
+    },
     hostlog::{self, HostLog},
     lifecycle::{self, History, Lifecycle, Resumed},
     logging::Log,
@@ -68,7 +70,8 @@ pub(super) fn serve(
                 let operation = host.operation();
                 info!(operation = operation.number(), signal = signal.as_str(), "told to stop");
                 // The task that writes such lines ends now; this one is sent with the farewell.
-                rpci.submit(hostlog::request(operation, &format!("stopping: {}", signal.as_str())))
+                host.farewell(operation, format!("stopping: {}", signal.as_str()))
+                    .and_then(|line| rpci.submit(line))
             }),
             Some(ended) = tasks.join_next() => match ended {
                 Ok(()) => Err(anyhow::anyhow!("a task ended on its own")),
@@ -163,6 +166,13 @@ fn start(
         client,
         snapshots.clone(),
         settings.power,
+        host.clone(),
+        Variable::new(
+            Arc::clone(&rpci),
+            Key::Talos(StateKey::LastError),
+            settings.talos_state,
+            &control,
+        ),
         move || signal.tell(),
     );
     tasks.spawn(worker.run(shutdown.clone()).instrument(info_span!("power")));
@@ -179,7 +189,12 @@ fn start(
 
     let trigger = clock::Trigger::default();
     let (clock, offset) = Clock::new(
-        Arc::clone(&rpci),
+        Variable::new(
+            Arc::clone(&rpci),
+            Key::Talos(StateKey::ClockOffset),
+            settings.talos_state,
+            &control,
+        ),
         backdoor.access(),
         host.clone(),
         trigger.clone(),

@@ -28,10 +28,10 @@ pub use self::{
 };
 use crate::{
     backdoor::{Hypercall, host_time},
-    guestinfo::{Key, StateKey},
+    guestinfo::{Variable, variable},
     hostlog::HostLog,
     limited,
-    rpci::{Rpci, RpciError},
+    rpci::Rpci,
     tclo::thread::{AccessError, PortAccess},
 };
 
@@ -41,9 +41,6 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Share by which it varies.
 const JITTER: f64 = 0.2;
-
-/// Pause before a value is told again that found no channel.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// How the offset is measured. Implemented by the backdoor thread, and by scripts in tests.
 pub trait Meter: Send + Sync + 'static {
@@ -63,7 +60,7 @@ impl Meter for PortAccess {
 pub struct Trigger(Arc<Notify>);
 
 impl Trigger {
-    /// The VM was interrupted: measure now, and tell the host again what it may have forgotten.
+    /// The VM was interrupted: measure now.
     pub fn interrupted(&self) {
         self.0.notify_one();
     }
@@ -72,33 +69,30 @@ impl Trigger {
 /// The task that measures.
 #[derive(Debug)]
 pub struct Clock<R, M> {
-    rpci: Arc<R>,
+    variable: Variable<R>,
     meter: M,
     host: HostLog,
     trigger: Trigger,
     state: channel::Sender<Option<Measured>>,
     watch: Watch,
-    /// What the host was told; none before the first time and after an interruption.
-    told: Option<String>,
 }
 
 impl<R: Rpci, M: Meter> Clock<R, M> {
     /// A clock that has measured nothing, and the last measurement for whoever wants it.
     pub fn new(
-        rpci: Arc<R>,
+        variable: Variable<R>,
         meter: M,
         host: HostLog,
         trigger: Trigger,
     ) -> (Self, channel::Receiver<Option<Measured>>) {
         let (state, last) = channel::channel(None);
         let clock = Self {
-            rpci,
+            variable,
             meter,
             host,
             trigger,
             state,
             watch: Watch::default(),
-            told: None,
         };
         (clock, last)
     }
@@ -109,11 +103,12 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
             let mut random = fastrand::Rng::new();
             loop {
                 let told = self.look().await;
-                let pause = if told { PERIOD } else { RETRY };
+                let pause = if told { PERIOD } else { variable::RETRY };
                 let pause = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random.f64());
                 tokio::select! {
                     () = sleep(pause) => {}
-                    () = self.trigger.0.notified() => self.told = None,
+                    () = self.trigger.0.notified() => {}
+                    () = self.variable.forgotten() => {}
                 }
             }
         };
@@ -156,35 +151,8 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
                 "the node's clock and the host's are together"
             ),
         }
-        self.tell().await
-    }
-
-    /// Publishes what the host does not have. The first time also that there is nothing to say: a clone or a revert can
-    /// have left an old value there.
-    async fn tell(&mut self) -> bool {
         let value = self.watch.published();
-        if self.told.as_ref() == Some(&value) {
-            return true;
-        }
-        let Some(request) = Key::Talos(StateKey::ClockOffset).text(&value) else {
-            return true;
-        };
-        match self.rpci.call(request).await {
-            Ok(_) => {}
-            Err(
-                error
-                @ (RpciError::Channel { .. } | RpciError::Deadline { .. } | RpciError::NotQueued { .. }),
-            ) => {
-                debug!(feature = "clock", err = %error, "the clock's offset waits for the host");
-                return false;
-            }
-            // A host that does not take it is asked again with the next value only.
-            Err(error) => {
-                debug!(feature = "clock", err = %error, "the host does not take the clock's offset")
-            }
-        }
-        self.told = Some(value);
-        true
+        self.variable.tell(&value).await
     }
 }
 

@@ -98,6 +98,7 @@ fn lost(request: &Request) -> RpciError {
     RpciError::Channel {
         command: request.name(),
         reason: "gone".into(),
+        unsent: true,
     }
 }
 

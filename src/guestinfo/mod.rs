@@ -34,6 +34,7 @@ mod selector;
 mod statistics;
 mod talos_state;
 mod uptime;
+pub mod variable;
 mod xdr;
 
 pub use self::{
@@ -51,4 +52,5 @@ pub use self::{
     render::{Answers, Calls, Entry, Value, identity, render},
     selector::Selector,
     talos_state::StateKey,
+    variable::Variable,
 };

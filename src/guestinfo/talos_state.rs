@@ -115,15 +115,10 @@ impl StateKey {
         }
     }
 
-    /// Whether it is written when something happens, and not from the snapshot.
+    /// Whether it is written when something happens, and not from the snapshot. Whoever writes it also clears what an
+    /// earlier life of the machine left.
     pub const fn is_of_events(self) -> bool {
         matches!(self, Self::LastError | Self::ClockOffset)
-    }
-
-    /// Whether what an earlier life of the machine left is cleared once nobody fills it. The comparison of the clocks
-    /// tells its first result in any case, and may have done so before.
-    pub const fn is_cleared(self) -> bool {
-        !matches!(self, Self::ClockOffset)
     }
 
     /// Its value, where `snapshot` knows one.

@@ -19,14 +19,17 @@ pub const LINES: u32 = 10;
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// The limit of one place in the code.
-#[derive(Debug, Default)]
-pub struct Limit(Mutex<Option<Window>>);
+#[derive(Debug)]
+pub struct Limit(Mutex<Window>);
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
-    since: Instant,
+    /// When its first line was written.
+    since: Option<Instant>,
     written: u32,
     suppressed: u64,
+    /// What a window may write when lines before it were suppressed.
+    in_a_flood: u32,
 }
 
 /// Leave to write one line.
@@ -36,33 +39,74 @@ pub struct Leave {
     pub suppressed: Option<u64>,
 }
 
+impl Default for Limit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Limit {
     /// A limit that has seen nothing yet.
     pub const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self::with(1)
+    }
+
+    /// A limit for lines of many kinds: a flood of one does not silence the others in the minutes that follow.
+    pub const fn of_many_kinds() -> Self {
+        Self::with(LINES)
+    }
+
+    const fn with(in_a_flood: u32) -> Self {
+        Self(Mutex::new(Window {
+            since: None,
+            written: 0,
+            suppressed: 0,
+            in_a_flood,
+        }))
     }
 
     /// Asks for leave to write a line at `now`.
     pub fn leave(&self, now: Instant) -> Option<Leave> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |suppressed| Window {
-            since: now,
-            written: if suppressed > 0 { LINES - 1 } else { 0 },
-            suppressed,
-        };
-        let window = slot.get_or_insert_with(|| fresh(0));
-        if now.saturating_duration_since(window.since) >= WINDOW {
-            *window = fresh(window.suppressed);
-        }
-        if window.written >= LINES {
-            window.suppressed = window.suppressed.saturating_add(1);
-            return None;
-        }
-        window.written += 1;
-        let suppressed = std::mem::take(&mut window.suppressed);
-        Some(Leave {
-            suppressed: (suppressed > 0).then_some(suppressed),
+        self.update(|window| {
+            let over = window
+                .since
+                .is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
+            if over {
+                window.since = Some(now);
+                window.written = if window.suppressed > 0 {
+                    LINES - window.in_a_flood
+                } else {
+                    0
+                };
+            }
+            if window.written >= LINES {
+                window.suppressed = window.suppressed.saturating_add(1);
+                return None;
+            }
+            window.written += 1;
+            let suppressed = std::mem::take(&mut window.suppressed);
+            Some(Leave {
+                suppressed: (suppressed > 0).then_some(suppressed),
+            })
         })
+    }
+
+    /// The line that had this leave was not written after all.
+    pub fn take_back(&self, leave: Leave) {
+        self.update(|window| {
+            window.written = window.written.saturating_sub(1);
+            window.suppressed = window.suppressed.saturating_add(leave.suppressed.unwrap_or(0));
+        });
+    }
+
+    /// Counts a line that was lost without asking for leave.
+    pub fn suppress(&self) {
+        self.update(|window| window.suppressed = window.suppressed.saturating_add(1));
+    }
+
+    fn update<T>(&self, action: impl FnOnce(&mut Window) -> T) -> T {
+        // Numbers: a panic elsewhere has not spoiled them.
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,11 +1,17 @@
 //! The part that stands on the backdoor thread.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use tracing::info;
 
 use super::{Options, Outcome, TimeSynchronize};
 use crate::{
     hostlog::HostLog,
     limited,
+    logging::limit::Limit,
     tclo::{Command, Feature, Reply},
 };
 
@@ -59,10 +65,15 @@ impl HostOptions {
     }
 
     fn refuse_time(&self, arguments: &[u8]) {
+        static LIMIT: Limit = Limit::new();
+        // A line in both logs or in none.
+        let Some(leave) = LIMIT.leave(Instant::now()) else {
+            return;
+        };
         let backward = TimeSynchronize::parse(arguments).backward;
         let operation = self.host.operation();
-        limited!(
-            info,
+        info!(
+            suppressed = leave.suppressed,
             feature = "options",
             operation = operation.number(),
             backward,

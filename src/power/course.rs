@@ -87,11 +87,15 @@ impl<R: Rpci, M: Machine> Course<R, M> {
         };
         // The gate first: a request that comes after the status must meet the new state.
         self.gate.with(|gate| gate.ended(number));
-        outcome.send_replace(Outcome::Failed);
-        limited!(warn, feature = "power", %operation, number, err = failure, "the operation failed");
-        let text = format!("{operation} {number} failed: {failure}");
-        self.host.line(&text).await;
-        self.host.last_error(&text).await;
+        // What fails after Talos has accepted it changes nothing in the status that is owed.
+        outcome.send_if_modified(|outcome| {
+            let pending = *outcome == Outcome::Pending;
+            if pending {
+                *outcome = Outcome::Failed;
+            }
+            pending
+        });
+        self.host.failed(operation, number, &failure);
     }
 
     /// Gives why the operation failed.
@@ -103,9 +107,10 @@ impl<R: Rpci, M: Machine> Course<R, M> {
             Decision::Refuse(stage) => format!("the node is {stage}, and that is never cut short"),
             Decision::UnderWay(stage) => {
                 self.accepted(outcome);
-                limited!(info, feature = "power", %operation, number, %stage, "the node goes down already: nothing is called");
-                let text = format!("{operation} {number}: the node is {stage} already");
-                self.host.line(&text).await;
+                limited!(info, feature = "power", operation = number.number(), action = %operation, %stage,
+                    "the node goes down already: nothing is called");
+                self.host
+                    .line(number, format!("{operation}: the node is {stage} already"));
                 let present = match stage {
                     Stage::Rebooting => Operation::Reboot,
                     _ => Operation::Shutdown,
@@ -121,14 +126,17 @@ impl<R: Rpci, M: Machine> Course<R, M> {
                 self.accepted(outcome);
                 let took = begun.elapsed();
                 let late = took > STATUS;
-                limited!(info, feature = "power", %operation, number, actor, force, ?took, late, "Talos accepted it");
+                limited!(info, feature = "power", operation = number.number(), action = %operation, actor, force, ?took, late,
+                    "Talos accepted it");
                 let how = if late {
                     format!("late, after {took:.1?}, ")
                 } else {
                     String::new()
                 };
-                let text = format!("{operation} {number}: accepted by Talos {how}as actor {actor}");
-                self.host.line(&text).await;
+                self.host.line(
+                    number,
+                    format!("{operation} accepted by Talos {how}as actor {actor}"),
+                );
                 let drain = self
                     .settings
                     .drain
@@ -198,7 +206,7 @@ impl<R: Rpci, M: Machine> Course<R, M> {
             };
             match news {
                 Some(News::Failed(failure)) => return failure,
-                Some(news) => self.log(news).await,
+                Some(news) => self.log(news),
                 None => {}
             }
         }
@@ -207,35 +215,38 @@ impl<R: Rpci, M: Machine> Course<R, M> {
     /// Asks once more, this time without a drain.
     async fn force(&self, progress: &mut Progress) {
         let (operation, number) = (self.operation, self.number);
-        warn!(feature = "power", %operation, number, drain = ?self.settings.drain,
+        warn!(feature = "power", operation = number.number(), action = %operation, drain = ?self.settings.drain,
             "not drained within the setting power.drain: calling again with force");
         let text = match timeout(CALL, self.call_forced()).await {
             Ok(Ok(actor)) => {
-                info!(feature = "power", %operation, number, actor, force = true, "Talos accepted it");
-                let text = format!(
-                    "{operation} {number}: not drained in time, accepted again with force as actor {actor}"
-                );
+                info!(feature = "power", operation = number.number(), action = %operation, actor, force = true,
+                    "Talos accepted it");
+                let text =
+                    format!("{operation} not drained in time, accepted again with force as actor {actor}");
                 progress.taken_over(actor);
                 text
             }
-            Ok(Err(error)) => format!("{operation} {number}: not drained in time, force failed: {error}"),
-            Err(_) => format!("{operation} {number}: not drained in time, force failed: no answer"),
+            Ok(Err(error)) => format!("{operation} not drained in time, force failed: {error}"),
+            Err(_) => format!("{operation} not drained in time, force failed: no answer"),
         };
-        self.host.line(&text).await;
+        self.host.line(number, text);
     }
 
     async fn call_forced(&self) -> Result<String, CallError> {
         self.machine.shutdown(true).await
     }
 
-    async fn log(&self, news: News) {
+    fn log(&self, news: News) {
         let (operation, number) = (self.operation, self.number);
         match news {
             News::Begun => {
-                info!(feature = "power", %operation, number, "Talos has begun it");
-                self.host.last_error("").await;
+                info!(feature = "power", operation = number.number(), action = %operation, "Talos has begun it");
+                self.host.succeeds();
             }
-            News::Phase(phase) => info!(feature = "power", %operation, number, phase, "Talos goes on"),
+            News::Phase(phase) => {
+                info!(feature = "power", operation = number.number(), action = %operation, phase,
+                "Talos goes on")
+            }
             News::Failed(_) => {}
         }
     }

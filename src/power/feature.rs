@@ -11,6 +11,7 @@ use super::{
     gate::{Admission, Operation},
 };
 use crate::{
+    hostlog::HostLog,
     limited,
     rpci::Request,
     tclo::{Command, Feature, Reply, StateChange},
@@ -20,6 +21,7 @@ use crate::{
 pub struct Power {
     gate: SharedGate,
     jobs: mpsc::Sender<Job>,
+    log: HostLog,
     resumed: Box<dyn FnMut() + Send>,
 }
 
@@ -32,14 +34,28 @@ impl fmt::Debug for Power {
 }
 
 impl Power {
-    pub(super) fn new(gate: SharedGate, jobs: mpsc::Sender<Job>, resumed: Box<dyn FnMut() + Send>) -> Self {
-        Self { gate, jobs, resumed }
+    pub(super) fn new(
+        gate: SharedGate,
+        jobs: mpsc::Sender<Job>,
+        log: HostLog,
+        resumed: Box<dyn FnMut() + Send>,
+    ) -> Self {
+        Self {
+            gate,
+            jobs,
+            log,
+            resumed,
+        }
     }
 
     fn request(&self, operation: Operation) -> Reply {
-        match self.gate.with(|gate| gate.admit(operation)) {
+        let admission = self
+            .gate
+            .with(|gate| gate.admit(operation, || self.log.operation()));
+        match admission {
             Admission::Begin(number) => {
-                limited!(info, feature = "power", %operation, number, "the host asks for it");
+                limited!(info, feature = "power", operation = number.number(), action = %operation,
+                    "the host asks for it");
                 let queued = self.queue(Job::Begin(operation, number));
                 if !queued {
                     self.gate.with(|gate| gate.ended(number));

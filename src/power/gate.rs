@@ -14,6 +14,8 @@
 
 use std::fmt;
 
+use crate::hostlog;
+
 /// An operation that ends the run of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -32,8 +34,8 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Number of an operation in this life of the process; the first is 1.
-pub type Number = u64;
+/// The operation as both logs know it.
+pub type Number = hostlog::Operation;
 
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,30 +52,28 @@ pub enum Admission {
 enum State {
     #[default]
     Idle,
-    UnderWay(Operation),
-    Accepted(Operation),
+    UnderWay(Operation, Number),
+    Accepted(Operation, Number),
 }
 
 /// The one operation of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     state: State,
-    /// Of the operation that stands, or stood last.
-    number: Number,
 }
 
 impl Gate {
-    /// Asks for `operation`.
-    pub fn admit(&mut self, operation: Operation) -> Admission {
+    /// Asks for `operation`, which gets a `fresh` number if it begins.
+    pub fn admit(&mut self, operation: Operation, fresh: impl FnOnce() -> Number) -> Admission {
         match self.state {
             State::Idle => {
-                self.number = self.number.wrapping_add(1);
-                self.state = State::UnderWay(operation);
-                Admission::Begin(self.number)
+                let number = fresh();
+                self.state = State::UnderWay(operation, number);
+                Admission::Begin(number)
             }
-            State::UnderWay(standing) | State::Accepted(standing) => {
+            State::UnderWay(standing, number) | State::Accepted(standing, number) => {
                 if standing == operation {
-                    Admission::Join(self.number)
+                    Admission::Join(number)
                 } else {
                     Admission::Busy(standing)
                 }
@@ -88,14 +88,18 @@ impl Gate {
 
     /// Talos carries `number` out.
     pub fn accepted(&mut self, number: Number) {
-        if let (State::UnderWay(operation), true) = (self.state, number == self.number) {
-            self.state = State::Accepted(operation);
+        if let State::UnderWay(operation, standing) = self.state
+            && standing == number
+        {
+            self.state = State::Accepted(operation, number);
         }
     }
 
     /// `number` will not happen: Talos refused it, or took it and is still there long after.
     pub fn ended(&mut self, number: Number) {
-        if number == self.number {
+        if let State::UnderWay(_, standing) | State::Accepted(_, standing) = self.state
+            && standing == number
+        {
             self.state = State::Idle;
         }
     }
@@ -106,38 +110,73 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::hostlog::HostLog;
+
+    /// A gate and where its numbers come from.
+    struct Bench {
+        gate: Gate,
+        log: HostLog,
+        /// Every number that was given, oldest first.
+        numbers: Vec<Number>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                gate: Gate::default(),
+                log: HostLog::silent(),
+                numbers: Vec::new(),
+            }
+        }
+
+        fn admit(&mut self, operation: Operation) -> Admission {
+            let admission = self.gate.admit(operation, || self.log.operation());
+            if let Admission::Begin(number) = admission {
+                self.numbers.push(number);
+            }
+            admission
+        }
+
+        fn last(&self) -> Option<Number> {
+            self.numbers.last().copied()
+        }
+    }
 
     #[test]
     fn twelve_requests_are_one_operation() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.admit(Operation::Shutdown), Admission::Begin(1));
+        let mut bench = Bench::new();
+        assert!(matches!(bench.admit(Operation::Shutdown), Admission::Begin(_)));
+        let number = bench.last().unwrap();
         for _ in 0..6 {
-            assert_eq!(gate.admit(Operation::Shutdown), Admission::Join(1));
+            assert_eq!(bench.admit(Operation::Shutdown), Admission::Join(number));
         }
-        gate.accepted(1);
+        bench.gate.accepted(number);
         for _ in 0..5 {
-            assert_eq!(gate.admit(Operation::Shutdown), Admission::Join(1));
+            assert_eq!(bench.admit(Operation::Shutdown), Admission::Join(number));
         }
         assert_eq!(
-            gate.admit(Operation::Reboot),
+            bench.admit(Operation::Reboot),
             Admission::Busy(Operation::Shutdown)
         );
+        assert_eq!(bench.log.operation().number(), 2, "no number is wasted");
     }
 
     #[test]
     fn a_failure_opens_the_gate() {
-        let mut gate = Gate::default();
-        assert_eq!(gate.admit(Operation::Reboot), Admission::Begin(1));
+        let mut bench = Bench::new();
+        assert!(matches!(bench.admit(Operation::Reboot), Admission::Begin(_)));
+        let first = bench.last().unwrap();
         assert_eq!(
-            gate.admit(Operation::Shutdown),
+            bench.admit(Operation::Shutdown),
             Admission::Busy(Operation::Reboot)
         );
-        gate.ended(1);
-        assert_eq!(gate.admit(Operation::Shutdown), Admission::Begin(2));
+        bench.gate.ended(first);
+        assert!(matches!(bench.admit(Operation::Shutdown), Admission::Begin(_)));
+        let second = bench.last().unwrap();
         // What the first call says afterwards changes nothing.
-        gate.accepted(1);
-        gate.ended(1);
-        assert_eq!(gate.admit(Operation::Shutdown), Admission::Join(2));
+        bench.gate.accepted(first);
+        bench.gate.ended(first);
+        assert_eq!(bench.admit(Operation::Shutdown), Admission::Join(second));
     }
 
     #[derive(Clone, Debug)]
@@ -145,7 +184,7 @@ mod tests {
         Admit(Operation),
         Accepted,
         Ended,
-        Stale(Number),
+        Stale(usize),
     }
 
     proptest! {
@@ -158,19 +197,14 @@ mod tests {
             Just(Step::Admit(Operation::Reboot)),
             Just(Step::Accepted),
             Just(Step::Ended),
-            (0u64..4).prop_map(Step::Stale),
+            (1_usize..4).prop_map(Step::Stale),
         ], 0..60)) {
-            let mut gate = Gate::default();
+            let mut bench = Bench::new();
             let mut standing: Option<(Number, Operation)> = None;
-            let mut last = 0;
             for step in steps {
                 match step {
-                    Step::Admit(operation) => match (gate.admit(operation), standing) {
-                        (Admission::Begin(number), None) => {
-                            prop_assert_eq!(number, last + 1);
-                            last = number;
-                            standing = Some((number, operation));
-                        }
+                    Step::Admit(operation) => match (bench.admit(operation), standing) {
+                        (Admission::Begin(number), None) => standing = Some((number, operation)),
                         (Admission::Join(number), Some(now)) => prop_assert_eq!((number, operation), now),
                         (Admission::Busy(other), Some((_, now))) => {
                             prop_assert_eq!(other, now);
@@ -178,16 +212,17 @@ mod tests {
                         }
                         unexpected => prop_assert!(false, "{:?}", unexpected),
                     },
-                    Step::Accepted => gate.accepted(last),
-                    Step::Ended => {
-                        gate.ended(last);
+                    Step::Accepted => if let Some(last) = bench.last() {
+                        bench.gate.accepted(last);
+                    },
+                    Step::Ended => if let Some(last) = bench.last() {
+                        bench.gate.ended(last);
                         standing = None;
-                    }
-                    Step::Stale(back) if back > 0 && last > back => {
-                        gate.ended(last - back);
-                        gate.accepted(last - back);
-                    }
-                    Step::Stale(_) => {}
+                    },
+                    Step::Stale(back) => if let Some(stale) = bench.numbers.iter().rev().nth(back) {
+                        bench.gate.ended(*stale);
+                        bench.gate.accepted(*stale);
+                    },
                 }
             }
         }

@@ -4,12 +4,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
-use tracing::debug;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::warn;
 
+use super::{Number, Operation};
 use crate::{
-    guestinfo::{Key, StateKey},
+    hostlog::HostLog,
     limited,
+    logging::limit::Limit,
     rpci::{Request, Rpci, RpciError},
     tclo::StateChange,
 };
@@ -21,22 +26,39 @@ const RETRIES: [Duration; 3] = [
     Duration::from_millis(1500),
 ];
 
-/// Characters of one line in vmware.log; open-vm-tools stays below 2 KiB (rpcvmx.c).
-const LINE: usize = 400;
+/// Characters of the last error that are published.
+const ERROR: usize = 400;
 
 /// The host, as this feature speaks to it.
 #[derive(Debug)]
-pub(super) struct Host<R>(Arc<R>);
+pub(super) struct Host<R> {
+    rpci: Arc<R>,
+    log: HostLog,
+    /// Of lines about failures: a host can ask again at once, and be refused again.
+    failures: Arc<Limit>,
+    /// Why the last operation failed, with its number.
+    error: Arc<watch::Sender<String>>,
+}
 
 impl<R> Clone for Host<R> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            rpci: Arc::clone(&self.rpci),
+            log: self.log.clone(),
+            failures: Arc::clone(&self.failures),
+            error: Arc::clone(&self.error),
+        }
     }
 }
 
 impl<R: Rpci> Host<R> {
-    pub fn new(rpci: Arc<R>) -> Self {
-        Self(rpci)
+    pub fn new(rpci: Arc<R>, log: HostLog) -> Self {
+        Self {
+            rpci,
+            log,
+            failures: Arc::default(),
+            error: Arc::default(),
+        }
     }
 
     /// `tools.os.statechange.status`.
@@ -56,30 +78,44 @@ impl<R: Rpci> Host<R> {
     }
 
     /// One line in vmware.log.
-    pub async fn line(&self, text: &str) {
-        // Twice would be two lines.
-        let request = Request::text(format!("log talos-vmtoolsd: {}", printable(text))).at_most_once();
-        if let Err(error) = self.0.call(request).await {
-            debug!(feature = "power", err = %error, "no line in vmware.log");
-        }
+    pub fn line(&self, number: Number, text: impl Into<String>) {
+        self.log.say(number, text);
     }
 
-    /// `guestinfo.talos.last-error`: what an administrator finds there when an operation has failed. An empty text says
-    /// that the last one has not.
-    pub async fn last_error(&self, text: &str) {
-        let Some(request) = Key::Talos(StateKey::LastError).text(&printable(text)) else {
-            return;
-        };
-        if let Err(error) = self.deliver(request).await {
-            debug!(feature = "power", err = %error, "the last error is not published");
+    /// Why an operation failed, in both logs and in the last error.
+    pub fn failed(&self, operation: Operation, number: Number, failure: &str) {
+        let text = format!("{operation} failed: {failure}");
+        // A line in both logs or in none.
+        if let Some(leave) = self.failures.leave(Instant::now().into_std()) {
+            warn!(
+                suppressed = leave.suppressed,
+                feature = "power",
+                operation = number.number(),
+                action = %operation,
+                err = failure,
+                "the operation failed"
+            );
+            self.line(number, text.as_str());
         }
+        self.error
+            .send_replace(format!("{} ({number})", printable(&text)));
+    }
+
+    /// Takes the last error back: the operation has begun.
+    pub fn succeeds(&self) {
+        self.error.send_replace(String::new());
+    }
+
+    /// The last error, which is empty when there is none.
+    pub fn errors(&self) -> watch::Receiver<String> {
+        self.error.subscribe()
     }
 
     /// Sends it, again where there was no channel.
     async fn deliver(&self, request: Request) -> Result<(), RpciError> {
         let mut pauses = RETRIES.into_iter();
         loop {
-            match self.0.call(request.clone()).await {
+            match self.rpci.call(request.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(
                     error @ (RpciError::Channel { .. }
@@ -96,5 +132,5 @@ impl<R: Rpci> Host<R> {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LINE).collect()
+    text.chars().filter(|c| !c.is_control()).take(ERROR).collect()
 }

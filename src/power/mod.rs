@@ -21,6 +21,7 @@
 //! | `stage` | what may be asked of a node that is booting, upgrading, going down |
 //! | `progress` | what events and stages say of an accepted operation |
 //! | `host` | what the host is told |
+//! | `last_error` | `guestinfo.talos.last-error`, told again when the host may have forgotten it |
 //!
 //! `OS_PowerOn`, `OS_Suspend` and `OS_Resume` need no action but a status: until the one for `OS_PowerOn` arrives, the
 //! host takes the tools for not yet running (powerOps.c).
@@ -31,6 +32,7 @@ mod course;
 mod feature;
 mod gate;
 mod host;
+mod last_error;
 mod progress;
 mod stage;
 mod worker;
@@ -42,12 +44,15 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
+use self::host::Host;
 pub use self::{
     feature::Power,
     gate::{Admission, Gate, Number, Operation},
     worker::Worker,
 };
 use crate::{
+    guestinfo::Variable,
+    hostlog::HostLog,
     rpci::Rpci,
     talos::{Machine, RebootMode, Snapshot},
     tclo::StateChange,
@@ -96,13 +101,23 @@ pub fn pair<R: Rpci, M: Machine>(
     machine: Arc<M>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     settings: Settings,
+    log: HostLog,
+    last_error: Variable<R>,
     resumed: impl FnMut() + Send + 'static,
 ) -> (Power, Worker<R, M>) {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let gate = SharedGate::default();
     (
-        Power::new(gate.clone(), jobs, Box::new(resumed)),
-        Worker::new(gate, queue, rpci, machine, snapshots, settings),
+        Power::new(gate.clone(), jobs, log.clone(), Box::new(resumed)),
+        Worker::new(
+            gate,
+            queue,
+            Host::new(rpci, log),
+            machine,
+            snapshots,
+            settings,
+            last_error,
+        ),
     )
 }
 

@@ -17,8 +17,10 @@ use super::{
     course::{Course, Outcome, STATUS},
     gate::{Number, Operation},
     host::Host,
+    last_error,
 };
 use crate::{
+    guestinfo::Variable,
     limited,
     rpci::Rpci,
     talos::{Machine, Snapshot},
@@ -36,9 +38,16 @@ const fn change(operation: Operation) -> StateChange {
     }
 }
 
-/// Carries jobs out until it is cancelled.
+/// Carries jobs out, and publishes the last error, until it is cancelled.
 #[derive(Debug)]
 pub struct Worker<R, M> {
+    jobs: Jobs<R, M>,
+    last_error: Variable<R>,
+}
+
+/// Carries jobs out.
+#[derive(Debug)]
+struct Jobs<R, M> {
     gate: SharedGate,
     queue: mpsc::Receiver<Job>,
     host: Host<R>,
@@ -54,29 +63,41 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
     pub(super) fn new(
         gate: SharedGate,
         queue: mpsc::Receiver<Job>,
-        rpci: Arc<R>,
+        host: Host<R>,
         machine: Arc<M>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         settings: Settings,
+        last_error: Variable<R>,
     ) -> Self {
-        Self {
+        let jobs = Jobs {
             gate,
             queue,
-            host: Host::new(rpci),
+            host,
             machine,
             snapshots,
             settings,
             tasks: JoinSet::new(),
             outcome: None,
-        }
+        };
+        Self { jobs, last_error }
     }
 
     /// Runs until `shutdown`, or until the feature is gone and all its jobs are done. A call that Talos has received is
     /// not undone by the end of this task.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.work()).await;
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { mut jobs, last_error } = self;
+        let publish = last_error::publish(last_error, jobs.host.errors());
+        let work = async {
+            tokio::select! {
+                () = jobs.work() => {}
+                () = publish => {}
+            }
+        };
+        shutdown.run_until_cancelled(work).await;
     }
+}
 
+impl<R: Rpci, M: Machine> Jobs<R, M> {
     async fn work(&mut self) {
         let mut open = true;
         while open || !self.tasks.is_empty() {
@@ -119,7 +140,9 @@ impl<R: Rpci, M: Machine> Worker<R, M> {
                         .spawn(report_outcome(self.host.clone(), operation, outcome));
                 }
                 // The gate numbers an operation before its first job is queued, and that job comes first.
-                _ => limited!(warn, feature = "power", %operation, number, "nothing to join"),
+                _ => {
+                    limited!(warn, feature = "power", operation = number.number(), action = %operation, "nothing to join")
+                }
             },
             Job::Acknowledge(change) => {
                 let host = self.host.clone();

@@ -64,13 +64,15 @@ impl Connection {
             return Err(RpciError::Channel {
                 command,
                 reason: format!("the next attempt is due in {wait:.1?}"),
+                unsent: true,
             });
         }
         let mut outcome = self.attempt(port, request);
-        if outcome
-            .as_ref()
-            .is_err_and(|failure| failure.allows_resend(request))
+        let mut unsent = true;
+        if let Err(failure) = &outcome
+            && failure.allows_resend(request)
         {
+            unsent = failure.is_unsent();
             outcome = self.attempt(port, request);
         }
         match outcome {
@@ -91,6 +93,7 @@ impl Connection {
                     Failure::Malformed(length) => RpciError::Malformed { command, length },
                     other => RpciError::Channel {
                         command,
+                        unsent: unsent && other.is_unsent(),
                         reason: other.to_string(),
                     },
                 })
@@ -197,9 +200,13 @@ impl Failure {
                 | ChannelError::NoMemory { .. }
                 | ChannelError::TooLong { .. },
             ) => false,
-            Self::Channel(error) if error.is_unsent() => true,
-            _ => request.resend() == Resend::Once,
+            _ => self.is_unsent() || request.resend() == Resend::Once,
         }
+    }
+
+    /// Whether the host has certainly seen nothing of the request.
+    const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Channel(error) if error.is_unsent())
     }
 
     /// Whether the channel is at fault, and not one command.

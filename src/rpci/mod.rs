@@ -57,13 +57,15 @@ pub enum RpciError {
         /// Length of the request.
         length: usize,
     },
-    /// There is no channel to the host at the moment; whether the host saw the request is unknown.
+    /// There is no channel to the host at the moment, or it broke under the request.
     #[error("no RPCI channel for {command}: {reason}")]
     Channel {
         /// The command's name.
         command: String,
         /// What the message layer said.
         reason: String,
+        /// Whether the host has certainly seen nothing of the request. Otherwise that is unknown.
+        unsent: bool,
     },
     /// The backdoor thread did not answer in time.
     #[error("no answer to {command} within {deadline:?}")]
@@ -81,6 +83,13 @@ pub enum RpciError {
         /// Full, or closed.
         reason: &'static str,
     },
+}
+
+impl RpciError {
+    /// Whether the host has certainly seen nothing of the request, which may then be made again, whatever it does.
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Channel { unsent: true, .. } | Self::NotQueued { .. })
+    }
 }
 
 /// The way to the host for everything that runs on tokio. Implemented by the backdoor thread's client, and by scripts

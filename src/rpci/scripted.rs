@@ -120,5 +120,6 @@ pub(crate) fn no_channel() -> Answer {
     Err(RpciError::Channel {
         command: "test".into(),
         reason: "closed".into(),
+        unsent: true,
     })
 }

@@ -348,5 +348,6 @@ fn no_channel(request: &rpci::Request) -> RpciError {
     RpciError::Channel {
         command: request.name(),
         reason: "the channel to the host is lost or closed".into(),
+        unsent: true,
     }
 }

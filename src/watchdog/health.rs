@@ -94,6 +94,7 @@ mod tests {
         Err(RpciError::Channel {
             command: "update.tools.health".into(),
             reason: "gone".into(),
+            unsent: true,
         })
     }
 
