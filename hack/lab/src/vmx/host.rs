@@ -90,6 +90,8 @@ pub struct Config {
     pub tsc_hz: u64,
     /// The host's time of day.
     pub clock: HostClock,
+    /// The newest command for it that the host knows: 55, 46 or 23.
+    pub time_command: u16,
 }
 
 /// The host's time of day, against this machine's.
@@ -101,8 +103,13 @@ pub enum HostClock {
     Behind(Duration),
     /// The host tells no time.
     Absent,
-    /// The host tells a time that cannot be: a million microseconds.
-    Impossible,
+    /// The host tells these numbers, whatever they mean.
+    Reads {
+        /// Seconds since 1970.
+        seconds: u64,
+        /// And microseconds.
+        microseconds: u32,
+    },
 }
 
 impl Default for Config {
@@ -118,6 +125,7 @@ impl Default for Config {
             timing: Timing::default(),
             tsc_hz: 2_000_000_000,
             clock: HostClock::Ahead(Duration::ZERO),
+            time_command: command::GETTIMEFULL_WITH_LAG,
         }
     }
 }
@@ -338,7 +346,7 @@ impl Host {
                 registers.rbx = MAGIC.into();
             }
             command::GETTIME | command::GETTIMEFULL | command::GETTIMEFULL_WITH_LAG
-                if self.config.clock == HostClock::Absent =>
+                if self.config.clock == HostClock::Absent || number > self.config.time_command =>
             {
                 registers.rax = UNKNOWN.into();
             }
@@ -380,7 +388,10 @@ impl Host {
             HostClock::Ahead(by) => now.saturating_add(by),
             HostClock::Behind(by) => now.saturating_sub(by),
             HostClock::Absent => Duration::ZERO,
-            HostClock::Impossible => return (now.as_secs(), 1_000_000),
+            HostClock::Reads {
+                seconds,
+                microseconds,
+            } => return (seconds, microseconds),
         };
         (now.as_secs(), now.subsec_micros())
     }

@@ -117,6 +117,8 @@ pub enum Setting {
     Slow(u32),
     /// The host's time of day.
     Clock(HostClock),
+    /// The newest command for it that the host knows.
+    TimeCommand(u16),
 }
 
 /// Why a line is no command.
@@ -423,6 +425,7 @@ impl<'a> Reader<'a> {
                 }
             })?),
             "clock" => Setting::Clock(self.clock()?),
+            "time-command" => Setting::TimeCommand(self.one("55, 46 or 23", |word| word.parse().ok())?),
             _ => {
                 return Err(CommandError::Word {
                     word: what,
@@ -432,16 +435,19 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// `ahead 5s`, `behind 5s`, `absent` or `impossible`.
+    /// `ahead 5s`, `behind 5s`, `absent` or `reads SECONDS MICROSECONDS`.
     fn clock(&mut self) -> Result<HostClock, CommandError> {
-        let word = self.text("ahead, behind, absent or impossible")?;
+        let word = self.text("ahead, behind, absent or reads")?;
         Ok(match word.as_str() {
             "ahead" => HostClock::Ahead(self.duration()?),
             "behind" => HostClock::Behind(self.duration()?),
             "absent" => HostClock::Absent,
-            "impossible" => HostClock::Impossible,
+            "reads" => HostClock::Reads {
+                seconds: self.one("seconds since 1970", |word| word.parse().ok())?,
+                microseconds: self.one("microseconds", number)?,
+            },
             _ => {
-                let expected = "ahead, behind, absent or impossible".to_owned();
+                let expected = "ahead, behind, absent or reads".to_owned();
                 return Err(CommandError::Word { word, expected });
             }
         })

@@ -448,5 +448,6 @@ fn set(host: &mut Host, now: Duration, setting: Setting) {
         Setting::ForeignChannels(channels) => host.occupy(channels),
         Setting::Slow(milliseconds) => host.config.slow = milliseconds,
         Setting::Clock(clock) => host.config.clock = clock,
+        Setting::TimeCommand(newest) => host.config.time_command = newest,
     }
 }

@@ -60,7 +60,8 @@ fn every_documented_form_is_understood() {
         set clock ahead 5s
         set clock behind 1m
         set clock absent
-        set clock impossible
+        set clock reads 0 1000000
+        set time-command 46
         fault recvstatus status CPT
         fault hbout tclo nth 3 status CPT|CLOSED
         fault any every scramble
