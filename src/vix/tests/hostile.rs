@@ -27,6 +27,22 @@ proptest! {
         assert_grammar(&answer(&arguments, &state()));
     }
 
+    /// Whatever its number, its flags and its body, an operation that is not the tools state is refused.
+    #[test]
+    fn any_other_opcode_is_refused(
+        opcode in prop_oneof![0_i32..=0x7ff, any::<i32>()].prop_filter("the one", |opcode| *opcode != 62),
+        binary in any::<bool>(),
+        flags in any::<u32>().prop_map(|flags| flags & !0x10),
+        body in prop::collection::vec(any::<u8>(), 0..80),
+        credentials in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let common = if binary { 0x8d } else { 0x0d };
+        let request = relayed(&message(opcode, common, flags, &body, &credentials));
+        let code = if body.len() < usize::try_from(Opcode(opcode).least_body()).unwrap() { "10000" } else { "3025" };
+        let end = if binary { '#' } else { '\0' };
+        prop_assert_eq!(answer(&request, &state()), format!("{code} 0 {end}").into_bytes());
+    }
+
     #[test]
     fn any_message_behind_a_name_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         assert_grammar(&answer(&relayed(&bytes), &state()));
