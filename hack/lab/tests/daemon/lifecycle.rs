@@ -57,6 +57,10 @@ pub fn report() -> Result<(), Failed> {
         ("published", "nic-info nics: {"),
         ("published", "host-name: \""),
         ("published", "uptime: \""),
+        // Where each value comes from.
+        ("published", ", from HostnameStatuses, Nodenames"),
+        ("published", ", from CLOCK_BOOTTIME"),
+        ("published", ", from MachineStatuses"),
     ] {
         let told = report
             .iter()
@@ -135,4 +139,130 @@ pub fn slow_guest() -> Result<(), Failed> {
              expect rpci \"update.tools.health normal\" within 10s\n",
         )
         .map(drop)
+}
+
+/// Each line in vmware.log ends with the number of an operation, and the node's log has a line with the same.
+pub fn both_logs() -> Result<(), Failed> {
+    let run = Run::new(Guest::Daemon, &[]);
+    let log = run.log_of(
+        "expect running within 10s\n\
+         node power run locked\n\
+         wait 3s\n\
+         send \"OS_Reboot\"\n\
+         expect rpci \"log talos-vmtoolsd: reboot failed\" within 5s\n\
+         send \"Time_Synchronize 1\"\n\
+         expect reply \"OK \" within 1s\n\
+         send \"vmsupport.start\"\n\
+         expect rpci \"log talos-vmtoolsd: support: \" within 2s\n\
+         vmotion\n\
+         expect rpci \"log talos-vmtoolsd: interrupted \" within 10s\n\
+         signal TERM\n\
+         expect exit 0 within 1s\n",
+    )?;
+    let told = run.host_log()?;
+    // Started, accepted, failed, the clock, support, interrupted, stopping.
+    ensure((7..=10).contains(&told.len()), format!("{told:#?}"))?;
+    for line in &told {
+        let number = line
+            .rsplit_once("(#")
+            .and_then(|(_, rest)| rest.split([')', ',']).next())
+            .and_then(|number| number.parse::<u64>().ok())
+            .ok_or_else(|| format!("no number: {line}"))?;
+        ensure(
+            log.iter().any(|entry| entry["operation"] == number),
+            format!("the node's log knows nothing of {line}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// The clocks move apart and together again: both are said once and published, and nobody touches the node's clock.
+pub fn clock() -> Result<(), Failed> {
+    let log = Run::new(Guest::Daemon, &[]).log_of(
+        "set ping off\nset broadcast off\n\
+         expect running within 10s\n\
+         expect rpci \"info-set guestinfo.talos.clock-offset \\0\" within 10s\n\
+         set clock ahead 5s\n\
+         reset\n\
+         expect variable guestinfo.talos.clock-offset = \"-5.0\" within 10s\n\
+         send \"Set_Option synctime 1\"\n\
+         expect reply \"OK \" within 1s\n\
+         send \"Time_Synchronize 1\"\n\
+         expect reply \"OK \" within 1s\n\
+         reset\n\
+         expect rpci \"info-set guestinfo.talos.clock-offset -5.0\" within 10s\n\
+         set clock ahead 0s\n\
+         reset\n\
+         expect variable guestinfo.talos.clock-offset = \"\" within 10s\n\
+         expect no violation any\n",
+    )?;
+    let apart = lines(&log, "clock", "is off the host's");
+    ensure(
+        apart.len() == 1 && apart[0]["offset"] == "-5.0" && apart[0]["operation"].is_u64(),
+        format!("{apart:?}"),
+    )?;
+    let together = lines(&log, "clock", "are together");
+    ensure(together.len() == 1, format!("{together:?}"))?;
+    let refused = lines(&log, "options", "asks for a step of the clock");
+    ensure(refused.len() == 1, format!("{refused:?}"))
+}
+
+/// Every option that hosts are known to set, and one that none knows yet: accepted, remembered, and in the report.
+pub fn options() -> Result<(), Failed> {
+    let names = OPTIONS.split_ascii_whitespace().chain(["of.a.newer.host"]);
+    let mut scenario = String::from("expect running within 10s\n");
+    let mut expected = Vec::new();
+    for (index, name) in names.enumerate() {
+        let value = index + 100;
+        scenario.push_str(&format!(
+            "send \"Set_Option {name} {value}\"\nexpect reply \"OK \" within 1s\n"
+        ));
+        expected.push(format!("{name}={value}"));
+    }
+    scenario.push_str("send \"vmsupport.start\"\nexpect rpci \"log talos-vmtoolsd: support: \" within 90s\n");
+    let log = Run::new(Guest::Daemon, &[]).log_of(&scenario)?;
+    let remembered: Vec<&str> = log
+        .iter()
+        .filter(|line| line["part"] == "options")
+        .flat_map(|line| line["msg"].as_str().unwrap().split(' '))
+        .collect();
+    for option in expected {
+        ensure(
+            remembered.contains(&option.as_str()),
+            format!("{option} is not in {remembered:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// All but `guestLogLevel`, which asks for a report too and has a test of its own.
+const OPTIONS: &str = "broadcastIP synctime synctime.period time.synchronize.allow time.synchronize.tools.enable \
+    time.synchronize.tools.startup time.synchronize.tools.startup.backward time.synchronize.tools.slewCorrection \
+    time.synchronize.tools.percentCorrection time.synchronize.guest.resync time.synchronize.guest.resync.timeout \
+    toolScripts.afterPowerOn toolScripts.beforePowerOff toolScripts.afterResume toolScripts.beforeSuspend copypaste \
+    autohide enableDnD mapRootHgfsShare linkRootHgfsShare enableMessageBusTunnel enableAppInfo enableGuestStoreAccess \
+    enableDeviceHelper";
+
+/// Twelve equal requests are one call, and twenty restarts in a row are twenty: each acknowledged, with a status.
+pub fn many_power_requests() -> Result<(), Failed> {
+    let mut scenario = String::from("expect running within 10s\nnode power run locked\nnode reset-calls\n");
+    for restart in 1..=20 {
+        scenario.push_str(&format!(
+            "send \"OS_Reboot\"\n\
+             expect reply \"OK \" within 1s\n\
+             expect rpci \"tools.os.statechange.status 1 2\" within 3s\n\
+             expect rpci \"info-set guestinfo.talos.last-error reboot failed\" within 5s\n\
+             node expect call Reboot count {restart} within 1s\n"
+        ));
+    }
+    scenario.push_str("node power run drain 60s\n");
+    for _ in 0..12 {
+        scenario.push_str(
+            "send \"OS_Halt\"\n\
+             expect reply \"OK \" within 1s\n\
+             expect rpci \"tools.os.statechange.status 1 1\" within 3s\n",
+        );
+    }
+    scenario.push_str("node expect call Shutdown count 1 within 1s\nexpect heartbeat green\n");
+    Run::new(Guest::Daemon, &[]).log_of(&scenario).map(drop)
 }

@@ -16,6 +16,7 @@ mod matrix;
 #[path = "../needs/mod.rs"]
 mod needs;
 mod run;
+mod supervisor;
 
 use std::{
     fs,
@@ -45,6 +46,9 @@ const THIRD_PARTY: &[(&str, Guest)] = &[
     ("open-vm-tools", Guest::OpenVmTools),
     ("registration-third-party", Guest::GovmomiToolbox),
 ];
+
+/// A test without parameters.
+type Test = fn() -> Result<(), Failed>;
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -150,6 +154,25 @@ fn main() -> ExitCode {
         &[Need::Ptrace, Need::Unprivileged],
         lifecycle::slow_guest,
     ));
+    let told: [(&str, Test); 4] = [
+        ("both-logs-carry-the-number", lifecycle::both_logs),
+        ("clock-is-told-and-never-set", lifecycle::clock),
+        ("every-option-is-remembered", lifecycle::options),
+        ("many-power-requests", lifecycle::many_power_requests),
+    ];
+    for (name, test) in told {
+        trials.push(trial(name, &[Need::Ptrace], test));
+    }
+    let processes: [(&str, Test); 5] = [
+        ("supervisor/kills-after-its-grace", supervisor::grace),
+        ("supervisor/waits-within-its-grace", supervisor::late_stop),
+        ("supervisor/forgives-a-late-signal", supervisor::straggler),
+        ("supervisor/fails-with-its-daemon", supervisor::unasked_stop),
+        ("supervisor/buries-orphans", supervisor::orphans),
+    ];
+    for (name, test) in processes {
+        trials.push(trial(name, &[Need::Root], test));
+    }
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 
     trials.push(trial("wrong-settings", &[Need::Ptrace], run::wrong_settings));

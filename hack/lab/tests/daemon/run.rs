@@ -24,7 +24,7 @@ use serde_json::Value;
 const LIMIT: &str = "120s";
 
 /// For things that take milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nobody` on most systems; the number is all that matters.
 const SOMEBODY: &str = "65534";
@@ -73,7 +73,7 @@ impl Guest {
 }
 
 /// The release binary, at a place that every user can reach, as in an image.
-fn daemon() -> String {
+pub fn daemon() -> String {
     let copy = BINARY.get_or_init(|| {
         let built = lab::daemon::build().unwrap();
         let directory = tempfile::Builder::new()
@@ -211,6 +211,17 @@ impl Run {
                 serde_json::from_str(line).unwrap()
             });
         Ok(log.collect())
+    }
+
+    /// What stands in vmware.log after the run.
+    pub fn host_log(&self) -> Result<Vec<String>, Failed> {
+        let transcript = fs::read_to_string(self.path("transcript.jsonl"))?;
+        let lines = transcript.lines().filter_map(|line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            let text = event["text"].as_str().filter(|_| event["ev"] == "rpci")?;
+            Some(text.strip_prefix("log talos-vmtoolsd: ")?.to_owned())
+        });
+        Ok(lines.collect())
     }
 
     /// Plays a scenario to its end.
