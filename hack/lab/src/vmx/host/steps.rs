@@ -162,6 +162,13 @@ impl Host {
             self.counters.open_failures += 1;
             return Outcome::Done;
         };
+        // The checkpoint falls into this OPEN: what was open is gone, and it is refused.
+        if effects.contains(&Effect::LoseAll) {
+            self.lose(now, |_| true);
+            self.counters.open_failures += 1;
+            registers.rcx = u64::from(forced.unwrap_or(status::CLOSED)) << 16;
+            return Outcome::Done;
+        }
         // A host that does not know the flag takes the word for a protocol that it does not know.
         let refused = wants_cookies && !self.config.cookies;
         if let Some(forced) = forced.filter(|status| status & status::SUCCESS == 0) {
