@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use talos_vmtoolsd::{
-    rpci::{Request, Rpci, RpciError},
+    rpci::{MAX_REQUEST, Request, Rpci, RpciError},
     tclo::{Command, Event, Feature, Next, Reply, StateChange},
 };
 use tokio::task::{JoinSet, yield_now};
@@ -187,6 +187,40 @@ fn a_ping_does_not_restart_fast_polling_and_an_option_does() {
     assert_eq!(bench.step(), Next::Pause(Duration::from_millis(10)));
 }
 
+/// Answers everything with more than fits into a message.
+struct Talkative;
+
+impl Feature for Talkative {
+    fn name(&self) -> &'static str {
+        "talkative"
+    }
+
+    fn handle(&mut self, _: &Command<'_>) -> Option<Reply> {
+        Some(Reply::Ok(vec![b'x'; MAX_REQUEST]))
+    }
+}
+
+#[test]
+fn a_reply_that_exceeds_a_message_is_an_error() {
+    let mut bench = Bench::with_features(Host::asks(&["tell"]), vec![Box::new(Talkative)]);
+    bench.settle();
+    assert_eq!(replies(&mut bench), ["ERROR Reply too large"]);
+}
+
+#[test]
+fn a_second_agent_is_told_and_the_attempts_go_on() {
+    let mut bench = Bench::new(Host::default());
+    for taken in 0..20 {
+        bench.run(3 * SECOND);
+        assert_eq!(bench.host().seen().channels, 1, "{taken}");
+        let told = bench.told().contains(&Event::Contended);
+        assert_eq!(told, taken == 3, "{taken}");
+        bench.host().forget();
+    }
+    // One minute, and not in a tight loop.
+    assert!(bench.host().seen().opens <= 50);
+}
+
 #[test]
 fn row_03_open_refused_for_ever() {
     let mut host = Host::default();
@@ -341,6 +375,79 @@ fn a_registration_survives_the_loss_of_its_channel() {
 }
 
 #[test]
+fn an_announcement_that_got_lost_is_made_at_the_registration() {
+    let mut host = Host::asks(&["reset"]);
+    host.fault = Box::new(|_, tclo| (!tclo).then_some(0));
+    let mut bench = Bench::new(host);
+    bench.settle();
+    assert_eq!(commands(&mut bench), [""; 0]);
+    bench.host().fault = Box::new(|_, _| None);
+    bench.host().ask("Capabilities_Register");
+    bench.run(SECOND);
+    assert_eq!(
+        commands(&mut bench)[0],
+        "vmx.capability.unified_loop toolbox\\x00"
+    );
+}
+
+#[test]
+fn a_new_channel_hears_the_announcement_again() {
+    let mut bench = Bench::new(Host::asks(&["reset"]));
+    bench.run(10 * SECOND);
+    commands(&mut bench);
+    bench.host().forget();
+    bench.host().ask("Capabilities_Register");
+    bench.run(3 * SECOND);
+    assert_eq!(
+        commands(&mut bench)[0],
+        "vmx.capability.unified_loop toolbox\\x00"
+    );
+}
+
+#[test]
+fn a_new_channel_is_polled_often() {
+    let mut bench = Bench::new(Host::default());
+    bench.run(10 * SECOND);
+    bench.host().forget();
+    assert_eq!(bench.step(), Next::Now);
+    assert_eq!(bench.step(), Next::Pause(Duration::from_millis(10)));
+}
+
+#[test]
+fn rpci_is_tried_at_once_after_tclo_came_back() {
+    let mut bench = Bench::new(Host::default());
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    bench.host().fault = Box::new(move |at, tclo| {
+        counted.fetch_add(usize::from(!tclo && at == At::Open), Ordering::Relaxed);
+        (!tclo).then_some(0)
+    });
+    let call = |bench: &mut Bench| {
+        let answer = bench.client.submit(Request::text("log x"));
+        bench.run(SECOND / 10);
+        drop(answer);
+    };
+    for _ in 0..400 {
+        call(&mut bench);
+    }
+    // The next attempt is many seconds away just after one.
+    let before = attempts.load(Ordering::Relaxed);
+    for _ in 0..200 {
+        if attempts.load(Ordering::Relaxed) > before {
+            break;
+        }
+        call(&mut bench);
+    }
+    bench.host().fault = Box::new(|_, _| None);
+    call(&mut bench);
+    assert_eq!(commands(&mut bench), [""; 0], "it pauses");
+    bench.host().forget();
+    bench.run(SECOND);
+    call(&mut bench);
+    assert_eq!(commands(&mut bench), ["log x\\x00"]);
+}
+
+#[test]
 fn rows_24_25_29_malformed_requests_are_answered() {
     let mut bench = Bench::new(Host::default());
     let cases: [(&[u8], &str); 15] = [
@@ -411,6 +518,22 @@ async fn row_31_endless_requests_do_not_starve_calls_nor_calls_the_requests() {
     }
     // Every one of these steps answered a request too.
     assert_eq!(bench.host().seen().reply_count, steps - 1);
+}
+
+#[test]
+fn a_step_serves_some_calls_and_then_the_host() {
+    let mut bench = Bench::new(Host::default());
+    bench.settle();
+    let queued = 40;
+    let answers: Vec<_> = (0..queued)
+        .map(|_| bench.client.submit(Request::text("log x")).unwrap())
+        .collect();
+    assert_eq!(bench.step(), Next::Now);
+    let served = commands(&mut bench).len();
+    assert!((1..queued).contains(&served), "{served}");
+    bench.settle();
+    assert_eq!(commands(&mut bench).len(), queued - served);
+    drop(answers);
 }
 
 #[tokio::test]
