@@ -1,11 +1,16 @@
 package conformance
 
 import (
+	"encoding/base64"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/node"
 )
 
 // TestFacts has the host see what Talos says of the node beside its network, as it changes, and keep what Talos ceases to
@@ -68,6 +73,8 @@ func TestFacts(t *testing.T) {
 			return fmt.Errorf("after the removal: %w", err)
 		}
 
+		// Of Kubernetes' nodes there is a set, which is known to be empty now.
+		delete(changed, "node-ready")
 		changed["node-name"] = "talos-cp-1"
 		if err := l.variables(changed); err != nil {
 			return fmt.Errorf("after the removal: %w", err)
@@ -92,6 +99,59 @@ func TestFacts(t *testing.T) {
 
 		return nil
 	})
+}
+
+// TestDisks has the host see the free space of what Talos mounted, and of nothing else, as volumes and mounts change.
+func TestDisks(t *testing.T) {
+	t.Parallel()
+
+	filesystems := func(i *inspection) error {
+		i.Machine.SetFilesystems(
+			node.Filesystem{Source: "none", Target: "/", Size: gigabyte, Available: 0},
+			node.Filesystem{Source: "/dev/sda6", Target: "/var", Size: 40 * gigabyte, Available: 30 * gigabyte},
+			node.Filesystem{Source: "/dev/sda6", Target: "/var/lib/kubelet/pods/1", Size: 40 * gigabyte, Available: 30 * gigabyte},
+			node.Filesystem{Source: "/dev/sdb1", Target: "/var/mnt/data", Size: 4 * gigabyte, Available: 1 * gigabyte},
+			node.Filesystem{Source: "overlay", Target: "/opt", Size: 40 * gigabyte, Available: 30 * gigabyte},
+			node.Filesystem{Source: "tmpfs", Target: "/run", Size: gigabyte, Available: gigabyte},
+		)
+
+		return nil
+	}
+
+	atWorkAfter(t, filesystems, func(i *inspection, l *laboratory) error {
+		ephemeral := shown("/var", 30*gigabyte, 40*gigabyte)
+		if err := l.disks(ephemeral); err != nil {
+			return err
+		}
+
+		if err := i.put(mount("u-data", "/dev/sdb1", "/var/mnt/data")); err != nil {
+			return err
+		}
+
+		if err := l.disks(ephemeral, shown("/var/mnt/data", 1*gigabyte, 4*gigabyte)); err != nil {
+			return err
+		}
+
+		if err := i.remove(mount("EPHEMERAL", "", ""), volume("EPHEMERAL", 0, "", "")); err != nil {
+			return err
+		}
+
+		return l.disks(shown("/var/mnt/data", 1*gigabyte, 4*gigabyte))
+	})
+}
+
+// shown is a filesystem as the host is told of it.
+func shown(target string, free, size uint64) string {
+	name := base64.StdEncoding.EncodeToString([]byte(target))
+
+	return fmt.Sprintf(`{"name":"%s","free":"%d","size":"%d","fstype":"xfs"}`, name, free, size)
+}
+
+// disks waits until the host is told of these filesystems and no other.
+func (l *laboratory) disks(all ...string) error {
+	text := "SetGuestDiskInfo {\n\"version\":\"1\",\n\"disks\":[\n" + strings.Join(all, ",\n") + "\n]}"
+
+	return l.do("expect rpci " + strconv.Quote(text) + " within 10s")
 }
 
 // variables waits for the state of Talos at the host.

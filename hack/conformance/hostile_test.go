@@ -236,11 +236,12 @@ func TestHugeReply(t *testing.T) {
 	t.Parallel()
 
 	atWork(t, func(i *inspection, l *laboratory) error {
+		before := len(l.said.String())
+
 		if err := i.Kill(); err != nil {
 			return err
 		}
 
-		before := len(l.said.String())
 		asked := i.versions()
 		tag := i.Machine.SetTag(strings.Repeat("v", huge))
 

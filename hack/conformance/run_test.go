@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/node"
+	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/snapshot"
 )
 
 const (
@@ -108,6 +109,13 @@ func (l *laboratory) stop() string {
 func atWork(t *testing.T, check func(*inspection, *laboratory) error) {
 	t.Helper()
 
+	atWorkAfter(t, func(*inspection) error { return nil }, check)
+}
+
+// atWorkAfter prepares the node before the daemon starts.
+func atWorkAfter(t *testing.T, prepare func(*inspection) error, check func(*inspection, *laboratory) error) {
+	t.Helper()
+
 	daemon := theDaemon(t)
 
 	lab := os.Getenv("TALOS_VMTOOLSD_LAB")
@@ -119,8 +127,15 @@ func atWork(t *testing.T, check func(*inspection, *laboratory) error) {
 		t.Skip("TALOS_VMTOOLSD_LAB does not name the laboratory")
 	}
 
+	_, types := permissions(t)
+	lacking := len(types) - len(snapshot.Kinds())
+
 	findings := inspect(t, daemon, func(i *inspection) error {
 		if err := i.put(running()...); err != nil {
+			return err
+		}
+
+		if err := prepare(i); err != nil {
 			return err
 		}
 
@@ -142,6 +157,16 @@ func atWork(t *testing.T, check func(*inspection, *laboratory) error) {
 			`expect nic `+adapterMAC+` address 10.5.0.2/24 within 20s`,
 		); err != nil {
 			return fmt.Errorf("%w\n%s", err, l.stop())
+		}
+
+		// A type that this release does not have is one line.
+		ctx, cancel := context.WithTimeout(i.ctx, recovery)
+		defer cancel()
+
+		l.said.await(ctx, func(text string) bool { return len(warnings(text)) >= lacking })
+
+		if begun := warnings(l.said.String()); len(begun) != lacking {
+			i.find("the daemon warned %d times at its start, not %d:\n%s", len(begun), lacking, strings.Join(begun, "\n"))
 		}
 
 		if err := check(i, l); err != nil {

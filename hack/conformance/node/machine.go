@@ -17,13 +17,16 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Machine plays machine.MachineService: Version, Shutdown, Reboot and Events. A power call starts a sequence that is
+// Machine plays machine.MachineService: Version, Mounts, Shutdown, Reboot and Events. A power call starts a sequence that is
 // nothing but its event. Every other method is answered UNIMPLEMENTED, after the check of the role.
 type Machine struct {
 	machine.UnimplementedMachineServiceServer
 
-	mu      sync.Mutex
-	tag     string
+	mu  sync.Mutex
+	tag string
+
+	filesystems []Filesystem
+
 	events  []*machine.Event
 	changed chan struct{} // closed and replaced with each event
 	closed  chan struct{} // closed when the server stops
@@ -79,6 +82,39 @@ func (m *Machine) Version(context.Context, *emptypb.Empty) (*machine.VersionResp
 		Platform: &machine.PlatformInfo{Name: "vmware", Mode: "cloud"},
 		Features: &machine.FeaturesInfo{Rbac: true},
 	}}}, nil
+}
+
+// Filesystem is one that Mounts tells, with its sizes in bytes.
+type Filesystem struct {
+	Source, Target  string
+	Size, Available uint64
+}
+
+// SetFilesystems makes these the ones that Mounts tells.
+func (m *Machine) SetFilesystems(filesystems ...Filesystem) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.filesystems = filesystems
+}
+
+// Mounts implements machine.MachineServiceServer.
+func (m *Machine) Mounts(context.Context, *emptypb.Empty) (*machine.MountsResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	stats := make([]*machine.MountStat, 0, len(m.filesystems))
+
+	for _, filesystem := range m.filesystems {
+		stats = append(stats, &machine.MountStat{
+			Filesystem: filesystem.Source,
+			MountedOn:  filesystem.Target,
+			Size:       filesystem.Size,
+			Available:  filesystem.Available,
+		})
+	}
+
+	return &machine.MountsResponse{Messages: []*machine.Mounts{{Stats: stats}}}, nil
 }
 
 // Shutdown implements machine.MachineServiceServer.
