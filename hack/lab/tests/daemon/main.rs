@@ -15,6 +15,7 @@ mod lifecycle;
 mod matrix;
 #[path = "../needs/mod.rs"]
 mod needs;
+mod peers;
 mod run;
 mod supervisor;
 
@@ -176,6 +177,11 @@ fn main() -> ExitCode {
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 
     trials.push(trial("wrong-settings", &[Need::Ptrace], run::wrong_settings));
+    trials.push(trial(
+        "peer-check-of-talos-1.13",
+        &[],
+        peers::registered_or_refused,
+    ));
     trials.push(trial("no-socket", &[Need::Ptrace], run::no_socket));
     trials.push(trial("journal", &[Need::Root], run::journal));
     trials.push(trial("stalled-stdout", &[Need::Root], run::stalled_stdout));
