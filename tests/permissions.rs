@@ -36,6 +36,7 @@ fn page() -> Result<String, std::fmt::Error> {
         let which = match resource_type.only_id() {
             Some(id) => format!("`{id}`"),
             None if resource_type.follows_selection() => "of the reported links".to_owned(),
+            None if !resource_type.ids().is_empty() => format!("`{}`", resource_type.ids().join("`, `")),
             None => "all".to_owned(),
         };
         writeln!(

@@ -69,6 +69,8 @@ enum Extent {
     KindOf(&'static str),
     /// One id. Talos answers at once, with a tombstone where there is none.
     Single(&'static str),
+    /// Those with one of these ids.
+    Among(&'static [&'static str]),
     /// Those whose id begins with the name of a selected link, or one of these, and `/`.
     OfLinks(&'static [&'static str]),
 }
@@ -156,7 +158,6 @@ impl ResourceType {
     const fn extent(self) -> Extent {
         match self {
             Self::Link
-            | Self::NodeAddress
             | Self::AddressSpec
             | Self::Node
             | Self::Extension
@@ -165,6 +166,8 @@ impl ResourceType {
             | Self::Volume
             | Self::Mount
             | Self::RuntimeMount => Extent::Kind,
+            // The other lists have every address of pods and services that there ever was, and change with them.
+            Self::NodeAddress => Extent::Among(&["default", "routed-no-k8s"]),
             Self::Address => Extent::OfLinks(&[]),
             // In the main table an id begins with `inet4/`, or with the link and `/inet6/`; with `inet6/` before Talos
             // knew the link, and with `/inet6/` where several next hops leave none to name. In any other table the
@@ -195,7 +198,15 @@ impl ResourceType {
     pub const fn only_id(self) -> Option<&'static str> {
         match self.extent() {
             Extent::KindOf(id) | Extent::Single(id) => Some(id),
-            Extent::Kind | Extent::OfLinks(_) => None,
+            Extent::Kind | Extent::Among(_) | Extent::OfLinks(_) => None,
+        }
+    }
+
+    /// The ids that are asked for, where they are some of many.
+    pub const fn ids(self) -> &'static [&'static str] {
+        match self.extent() {
+            Extent::Among(ids) => ids,
+            _ => &[],
         }
     }
 
@@ -214,7 +225,9 @@ impl ResourceType {
         let id_query = match self.extent() {
             Extent::OfLinks(others) => Some(any_of(
                 others.iter().copied().chain(links.iter().map(String::as_str)),
+                "/",
             )),
+            Extent::Among(ids) => Some(any_of(ids.iter().copied(), "$")),
             Extent::Kind | Extent::KindOf(_) | Extent::Single(_) => None,
         };
         let single = match self.extent() {
@@ -249,8 +262,8 @@ impl Serialize for ResourceType {
     }
 }
 
-/// The id query `^(?:a|b)/`. Talos compiles it with Go's regexp, which is RE2.
-fn any_of<'a>(names: impl Iterator<Item = &'a str>) -> IdQuery {
+/// The id query `^(?:a|b)` and `end`. Talos compiles it with Go's regexp, which is RE2.
+fn any_of<'a>(names: impl Iterator<Item = &'a str>, end: &str) -> IdQuery {
     let mut regexp = String::from("^(?:");
     for (index, name) in names.enumerate() {
         if index > 0 {
@@ -264,7 +277,8 @@ fn any_of<'a>(names: impl Iterator<Item = &'a str>) -> IdQuery {
             regexp.push(character);
         }
     }
-    regexp.push_str(")/");
+    regexp.push(')');
+    regexp.push_str(end);
     IdQuery { regexp }
 }
 
@@ -342,6 +356,17 @@ mod tests {
             regexp(&[r"a|b\c(d)[e]{f}^$*+?"]),
             r"^(?:a\|b\\c\(d\)\[e\]\{f\}\^\$\*\+\?)/"
         );
+    }
+
+    #[test]
+    fn of_the_node_addresses_two_lists_are_asked_for() {
+        let query = ResourceType::NodeAddress
+            .request(&links(&[]))
+            .options
+            .unwrap()
+            .id_query
+            .unwrap();
+        assert_eq!(query.regexp, "^(?:default|routed-no-k8s)$");
     }
 
     #[test]

@@ -361,7 +361,7 @@ pub struct Snapshot {
     pub address_specs: Fact<Arc<BTreeMap<String, AddressSpec>>>,
     /// By resource id; only unicast routes of the main table that leave by a reported link.
     pub routes: Fact<Arc<BTreeMap<String, RouteStatus>>>,
-    /// By resource id: `default`, `current`, `routed`, `routed-no-k8s`, …
+    /// By resource id: `default` and `routed-no-k8s`.
     pub node_addresses: Fact<Arc<BTreeMap<String, Vec<Prefix>>>>,
     /// DNS.
     pub resolvers: Fact<ResolverStatus>,

@@ -20,7 +20,7 @@ use std::{
 };
 
 use talos_vmtoolsd::{
-    pb::cosi::resource as cosi,
+    pb::{cosi::resource as cosi, spec},
     talos::{
         self, CallError, Client, Machine as _, RebootMode, ResourceType, Selection, Settings, Snapshot,
         client,
@@ -196,7 +196,7 @@ async fn everything_is_known_after_the_bootstrap() {
         [std::net::IpAddr::from([10, 5, 0, 53])]
     );
     assert_eq!(
-        snapshot.node_addresses.value().unwrap()["routed"][0].to_string(),
+        snapshot.node_addresses.value().unwrap()["default"][0].to_string(),
         "10.5.0.2/24"
     );
     assert!(snapshot.machine.value().unwrap().ready);
@@ -293,6 +293,8 @@ async fn what_is_not_reported_publishes_nothing() {
     bench.complete().await;
     bench.snapshots.mark_unchanged();
     node.put(ResourceType::Link, "lxc2", &link(9, "veth"));
+    let pods = spec::NodeAddress::default();
+    node.put(ResourceType::NodeAddress, "accumulative", &pods);
     node.put(
         ResourceType::Address,
         "lxc2/10.244.0.2/32",

@@ -183,7 +183,7 @@ impl Node {
         );
         node.put(
             ResourceType::NodeAddress,
-            "routed",
+            "default",
             &spec::NodeAddress {
                 addresses: vec![prefix([10, 5, 0, 2])],
                 sort_algorithm: 0,
@@ -539,18 +539,17 @@ impl State {
     }
 }
 
-/// Understands `^(?:a|b)/`, with single characters escaped.
+/// Understands `^(?:a|b)/` and `^(?:a|b)$`, with single characters escaped.
 fn matches(regexp: &str, id: &str) -> bool {
     if regexp.is_empty() {
         return true;
     }
-    let names = regexp
-        .strip_prefix("^(?:")
-        .and_then(|rest| rest.strip_suffix(")/"))
-        .unwrap();
-    names
-        .split('|')
-        .any(|name| id.starts_with(&format!("{}/", name.replace('\\', ""))))
+    let (names, end) = regexp.strip_prefix("^(?:").unwrap().rsplit_once(')').unwrap();
+    names.replace('\\', "").split('|').any(|name| match end {
+        "/" => id.starts_with(&format!("{name}/")),
+        "$" => id == name,
+        end => panic!("{end}"),
+    })
 }
 
 /// What a fault looks like to the caller.

@@ -1,7 +1,6 @@
 //! Events that no Talos should send, on watches that stand: the truth stays, and the watch goes on.
 
 use prost::Message as _;
-use talos_vmtoolsd::pb::spec;
 
 use super::*;
 

@@ -200,6 +200,11 @@ func From(version Version, resources []resource.Resource) Snapshot {
 				routes[id] = route
 			}
 		case *network.NodeAddress:
+			// The daemon asks for these two by an id query; the others have the addresses of pods in them.
+			if id != network.NodeAddressDefaultID && id != network.FilteredNodeAddressID(network.NodeAddressRoutedID, "no-k8s") {
+				continue
+			}
+
 			if list, ok := ReadNodeAddress(r.TypedSpec()); ok {
 				nodeAddresses[id] = list
 			}
