@@ -12,6 +12,7 @@
 mod agent;
 mod hostile;
 mod idle;
+mod latency;
 pub mod node;
 mod recovery;
 mod table;
@@ -44,6 +45,12 @@ enum Figure {
         #[arg(long, value_name = "TIME", default_value = "20m", value_parser = time)]
         limit: Duration,
     },
+    /// Time from a change in the node to the wire, beside crowds of pods
+    Latency {
+        /// Changes of each kind
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=200))]
+        rounds: u8,
+    },
     /// What the agents cost while nothing happens
     Idle {
         /// How long to measure, after half a minute of settling
@@ -64,6 +71,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kept = match arguments.figure {
         Figure::Recovery { rounds } => recovery::run(rounds)?,
         Figure::Hostile { requests, limit } => hostile::run(requests, limit)?,
+        Figure::Latency { rounds } => latency::run(rounds)?,
         Figure::Idle { minutes } => idle::run(minutes)?,
     };
     Ok(if kept {

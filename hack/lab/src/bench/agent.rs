@@ -187,6 +187,8 @@ fn start(
             .arg("node")
             .arg("--socket")
             .arg(socket)
+            .arg("--control")
+            .arg(directory.join("node.control"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -197,6 +199,9 @@ fn start(
     let control = directory.join("vmx.control");
     let mut vmx = Command::new(&lab);
     vmx.args(["vmx", "--control"]).arg(&control).args(options);
+    if kind == Kind::Daemon {
+        vmx.arg("--node-control").arg(directory.join("node.control"));
+    }
     if kind != Kind::Daemon {
         vmx.args(["--third-party", "--allow", "any"]);
     }
