@@ -14,6 +14,7 @@
 
 pub mod architecture;
 pub mod catalog;
+pub mod contribution;
 pub mod daemon;
 pub mod extension;
 pub mod layer;

@@ -1,14 +1,19 @@
 //! `image`: see `image --help`.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command as Process};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command as Process,
+};
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use image::{
     NAME, VERSION,
     architecture::Architecture,
-    catalog::{self, Catalog, Description},
-    daemon, extension,
+    catalog::{self, Catalog, Description, Line},
+    contribution, daemon, extension,
     layout::{Layout, TAG},
     manifest::{Manifest, Release},
     rules,
@@ -38,6 +43,8 @@ enum Command {
     Sbom(Sbom),
     /// Make the catalog image that an Image Factory reads, for Talos releases
     Catalog(CatalogArguments),
+    /// Make the directory for a pull request to siderolabs/extensions
+    Contribute(Contribute),
     /// Sign every tag of an OCI layout with a key, as cosign does
     Sign(Sign),
 }
@@ -95,6 +102,19 @@ struct CatalogArguments {
 }
 
 #[derive(Args)]
+struct Contribute {
+    /// The layout of the extension
+    #[arg(long, default_value = "target/image/oci")]
+    image: PathBuf,
+    /// Where the extension is published
+    #[arg(long, default_value = REPOSITORY)]
+    repository: String,
+    /// Where the directory goes
+    #[arg(long, default_value = "target/contribution")]
+    output: PathBuf,
+}
+
+#[derive(Args)]
 struct Sign {
     /// The layout
     layout: PathBuf,
@@ -133,6 +153,7 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Some(Command::Catalog(arguments)) => make_catalog(&arguments),
+        Some(Command::Contribute(arguments)) => contribute(&arguments),
         Some(Command::Sign(arguments)) => sign(&arguments),
         Some(Command::Sbom(arguments)) => {
             let text = sbom::describe(&daemon::workspace(), &arguments.target, time()?)?;
@@ -141,14 +162,35 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn make_catalog(arguments: &CatalogArguments) -> anyhow::Result<()> {
-    let image = Layout::open(&arguments.image)?;
-    let (tag, descriptor) = image
+/// The reference of the image in a layout, once it is published.
+fn published(directory: &Path, repository: &str) -> anyhow::Result<Line> {
+    let layout = Layout::open(directory)?;
+    let (tag, descriptor) = layout
         .tags()
         .find(|(tag, _)| *tag == VERSION)
-        .with_context(|| format!("{} has no image {VERSION}", arguments.image.display()))?;
-    let line = catalog::our_line(&arguments.repository, tag, &descriptor.digest)
-        .map_err(|finding| anyhow::anyhow!("{finding}"))?;
+        .with_context(|| format!("{} has no image {VERSION}", directory.display()))?;
+    catalog::our_line(repository, tag, &descriptor.digest).map_err(|finding| anyhow::anyhow!("{finding}"))
+}
+
+fn manifest() -> anyhow::Result<String> {
+    let path = daemon::workspace().join(extension::MANIFEST);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+fn contribute(arguments: &Contribute) -> anyhow::Result<()> {
+    let line = published(&arguments.image, &arguments.repository)?;
+    let directory = arguments.output.join(contribution::PLACE);
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    for (name, text) in contribution::files(&manifest()?, &line)? {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
+    println!("{}", directory.display());
+    Ok(())
+}
+
+fn make_catalog(arguments: &CatalogArguments) -> anyhow::Result<()> {
+    let line = published(&arguments.image, &arguments.repository)?;
     let read = |name: &str| {
         arguments
             .official
@@ -159,8 +201,7 @@ fn make_catalog(arguments: &CatalogArguments) -> anyhow::Result<()> {
             })
     };
     let mut entries = Catalog::read(&read(catalog::LINES)?, &read(catalog::DESCRIPTIONS)?)?;
-    let path = daemon::workspace().join(extension::MANIFEST);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let text = manifest()?;
     let metadata = serde_yaml_ng::from_str::<Manifest>(&text)?.metadata;
     let description = Description {
         author: metadata.author,

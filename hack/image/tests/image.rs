@@ -218,6 +218,24 @@ fn the_catalog_names_the_index() {
     assert!(!refused.status.success());
 }
 
+#[test]
+fn the_contribution_names_the_index() {
+    let directory = built();
+    let arguments = ["contribute", "--image", "out/oci", "--output", "contribution"];
+    successful(&image(directory.path(), &arguments));
+    let layout = Layout::open(&directory.path().join("out/oci")).unwrap();
+    let (_, index) = layout.tags().next().unwrap();
+    let place = directory.path().join("contribution/guest-agents/talos-vmtoolsd");
+    let variables = fs::read_to_string(place.join("vars.yaml")).unwrap();
+    assert!(
+        variables.contains(&format!(":{VERSION}@{}\"", index.digest)),
+        "{variables}"
+    );
+    for name in ["pkg.yaml", "manifest.yaml.tmpl", "README.md"] {
+        assert!(place.join(name).is_file(), "{name}");
+    }
+}
+
 /// The key is made and the signature verified by openssl; nothing of the signing code takes part in that.
 #[test]
 fn openssl_verifies_a_signature() {

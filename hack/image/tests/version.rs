@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 
 use image::{NAME, VERSION, manifest::Manifest};
 use serde::Deserialize;
+use serde_yaml_ng::Value;
 
 fn source(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -55,7 +56,7 @@ fn bldr_takes_its_own_file_names_only() {
 
 #[test]
 fn the_recipe_installs_what_the_service_names() {
-    let recipe: serde_yaml_ng::Value = serde_yaml_ng::from_str(&source("pkg.yaml")).unwrap();
+    let recipe: Value = serde_yaml_ng::from_str(&source("pkg.yaml")).unwrap();
     assert_eq!(recipe["name"], NAME);
     let text = source("pkg.yaml");
     for part in [
@@ -64,6 +65,79 @@ fn the_recipe_installs_what_the_service_names() {
         "/rootfs/usr/local/share/spdx/talos-vmtoolsd.spdx.json",
     ] {
         assert!(text.contains(part), "{part}");
+    }
+}
+
+/// bldr ignores unknown keys and renders an unknown variable as text; here both are errors.
+#[test]
+fn the_recipe_has_known_keys_and_variables() {
+    fn keys(value: &Value, allowed: &[&str]) {
+        for (key, _) in value.as_mapping().unwrap_or_else(|| panic!("{value:?}")) {
+            assert!(key.as_str().is_some_and(|key| allowed.contains(&key)), "{key:?}");
+        }
+    }
+    let text = source("pkg.yaml");
+    let recipe: Value = serde_yaml_ng::from_str(&text).unwrap();
+    keys(
+        &recipe,
+        &[
+            "name",
+            "variant",
+            "shell",
+            "install",
+            "dependencies",
+            "steps",
+            "finalize",
+        ],
+    );
+    for dependency in recipe["dependencies"].as_sequence().unwrap() {
+        keys(
+            dependency,
+            &["image", "stage", "from", "to", "platform", "runtime"],
+        );
+    }
+    for step in recipe["steps"].as_sequence().unwrap() {
+        let allowed = [
+            "env",
+            "cachePaths",
+            "sources",
+            "prepare",
+            "build",
+            "install",
+            "test",
+            "sbom",
+            "network",
+        ];
+        keys(step, &allowed);
+    }
+    for copied in recipe["finalize"].as_sequence().unwrap() {
+        keys(copied, &["from", "to"]);
+    }
+    let package: Value = serde_yaml_ng::from_str(&source("Pkgfile")).unwrap();
+    keys(&package, &["format", "vars", "labels"]);
+
+    // ARCH is bldr's own; the build argument is given on the command line.
+    let mut known = vec!["ARCH".to_owned(), "BUILD_ARG_SOURCE_DATE_EPOCH".to_owned()];
+    let variables: Value = serde_yaml_ng::from_str(&source("vars.yaml")).unwrap();
+    for map in [&package["vars"], &variables] {
+        known.extend(
+            map.as_mapping()
+                .unwrap()
+                .keys()
+                .map(|key| key.as_str().unwrap().to_owned()),
+        );
+    }
+    let used: Vec<_> = text
+        .split("{{ .")
+        .skip(1)
+        .map(|rest| rest.split(" }}").next().unwrap_or_default())
+        .collect();
+    assert!(used.len() >= 4);
+    for variable in used {
+        assert!(
+            known.iter().any(|name| name == variable),
+            "{variable} is not defined"
+        );
     }
 }
 
