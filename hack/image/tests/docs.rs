@@ -165,7 +165,15 @@ fn every_log_line_is_logged() {
 #[test]
 fn commands_of_image_have_known_options() {
     let mut count = 0;
-    for command in PAGES.iter().flat_map(|name| commands(&page(name))) {
+    let workflow = page(".github/workflows/release.yml");
+    let workflow = workflow
+        .lines()
+        .map(|line| line.trim().trim_start_matches("run: ").to_owned());
+    for command in PAGES
+        .iter()
+        .flat_map(|name| commands(&page(name)))
+        .chain(workflow)
+    {
         let Some(rest) = command.strip_prefix("cargo run --release -p image") else {
             continue;
         };
@@ -182,7 +190,18 @@ fn commands_of_image_have_known_options() {
         }
         count += 1;
     }
-    assert!(count >= 4, "only {count} commands were found");
+    assert!(count >= 8, "only {count} commands were found");
+}
+
+#[test]
+fn the_workflow_is_yaml() {
+    let workflow: Value = serde_yaml_ng::from_str(&page(".github/workflows/release.yml")).unwrap();
+    let steps = workflow["jobs"]["release"]["steps"].as_sequence().unwrap();
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["run"].is_string() || step["uses"].is_string())
+    );
 }
 
 #[test]
