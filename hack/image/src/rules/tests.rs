@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-use super::*;
+use super::{archive::binary_path, *};
 use crate::{
-    layer::Tree,
-    layout::{Config, Descriptor, Index},
+    VERSION,
+    architecture::Architecture,
+    layer::{self, Entry, Tree},
+    layout::{self, Config, Descriptor, Index, Layout},
 };
 
 const MANIFEST: &str = include_str!("../../../../manifest.yaml");
