@@ -106,7 +106,7 @@ struct Item {
     id: String,
     name: String,
     version_info: String,
-    download_location: String,
+    download_location: &'static str,
     files_analyzed: bool,
     license_concluded: String,
     license_declared: String,
@@ -252,13 +252,10 @@ fn document(
 fn item(package: &Package, checksums: &BTreeMap<(String, String), String>) -> Item {
     const UNKNOWN: &str = "NOASSERTION";
     let Package { name, version, .. } = package;
-    let (location, locator) = if package.source.is_some() {
-        (
-            format!("https://crates.io/crates/{name}/{version}"),
-            format!("pkg:cargo/{name}@{version}"),
-        )
+    let locator = if package.source.is_some() {
+        format!("pkg:cargo/{name}@{version}")
     } else {
-        (UNKNOWN.to_owned(), format!("pkg:github/{NAME}/{NAME}@v{version}"))
+        format!("pkg:github/{NAME}/{NAME}@v{version}")
     };
     // Old crates separate alternatives by a slash.
     let license = package.license.as_deref().unwrap_or(UNKNOWN).replace('/', " OR ");
@@ -266,7 +263,7 @@ fn item(package: &Package, checksums: &BTreeMap<(String, String), String>) -> It
         id: identifier(name, version),
         name: name.clone(),
         version_info: version.clone(),
-        download_location: location,
+        download_location: UNKNOWN,
         files_analyzed: false,
         license_concluded: license.clone(),
         license_declared: license,

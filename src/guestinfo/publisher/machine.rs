@@ -116,7 +116,8 @@ impl<R: Rpci> Publisher<R> {
         let told = self.policy.talos_state;
         let state = StateKey::ALL.into_iter();
         let unfilled = state
-            .filter(|state| !state.is_of_events() && !(told && state.value(snapshot).is_some()))
+            .filter(|state| !state.is_of_events())
+            .filter(|state| !told || state.value(snapshot).is_none())
             .map(Key::Talos);
         let containers = self.containers.is_none().then_some(Key::Containers);
         for key in unfilled.chain(containers) {
