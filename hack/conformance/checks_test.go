@@ -137,7 +137,7 @@ func checkChanges(i *inspection) error {
 			return i.put(machineType(machinetype.TypeWorker), clusterInfo(""))
 		}},
 		step{"other extensions", func() error {
-			return errors.Join(i.put(extension("0", "talos-vmtoolsd", "0.2.0")), i.remove(extension("1", "", "")))
+			return errors.Join(i.put(extensionStatus("0", "talos-vmtoolsd", "0.2.0")), i.remove(extensionStatus("1", "", "")))
 		}},
 		step{"another boot of another image", func() error {
 			return i.put(newIdentity("4f1c9d0e-0000-4000-8000-000000000002", "000000000000")...)
@@ -161,7 +161,7 @@ func checkChanges(i *inspection) error {
 // identityNow are the ids that checkChanges leaves of identity().
 func identityNow() []resource.Resource {
 	return append([]resource.Resource{
-		machineType(machinetype.TypeUnknown), nodename(""), clusterInfo(""), extension("0", "", ""),
+		machineType(machinetype.TypeUnknown), nodename(""), clusterInfo(""), extensionStatus("0", "", ""),
 		kubernetesNode("cp-1", false, false), kubernetesNode("talos-cp-1", false, false),
 		addressSpec("vip", "eth0", "10.5.0.100/32"),
 	}, newIdentity("", "")...)
@@ -258,7 +258,7 @@ func checkGoingAway(i *inspection) error {
 		route("inet6/fe80::1//1024", eth0, "", ""),
 		nodeAddresses(network.NodeAddressRoutedID),
 		disk("sda", 0), mount("EPHEMERAL", "", ""), kubernetesNode("talos-cp-1", false, false),
-		machineType(machinetype.TypeUnknown), nodename(""), extension("1", "", ""),
+		machineType(machinetype.TypeUnknown), nodename(""), extensionStatus("1", "", ""),
 	} {
 		if err := i.Condemn(i.ctx, r); err != nil {
 			return err
@@ -348,7 +348,7 @@ func checkRestart(i *inspection) error {
 		return err
 	}
 
-	if err := i.remove(mount("EPHEMERAL", "", ""), extension("1", "", "")); err != nil {
+	if err := i.remove(mount("EPHEMERAL", "", ""), extensionStatus("1", "", "")); err != nil {
 		return err
 	}
 

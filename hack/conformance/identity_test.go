@@ -49,7 +49,7 @@ func clusterInfo(name string) *cluster.Info {
 	return r
 }
 
-func extension(id, name, version string) *runtime.ExtensionStatus {
+func extensionStatus(id, name, version string) *runtime.ExtensionStatus {
 	r := runtime.NewExtensionStatus(runtime.NamespaceName, id)
 	r.TypedSpec().Image = id
 	r.TypedSpec().Metadata = extensions.Metadata{Name: name, Version: version, Author: "conformance"}
@@ -76,8 +76,8 @@ func identity() []resource.Resource {
 		nodename("talos-cp-1"),
 		kubernetesNode("talos-cp-1", true, false),
 		clusterInfo("prod"),
-		extension("0", "talos-vmtoolsd", "0.1.0"),
-		extension("1", "schematic", "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"),
+		extensionStatus("0", "talos-vmtoolsd", "0.1.0"),
+		extensionStatus("1", "schematic", "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"),
 		addressSpec("dhcp4", "eth0", "10.5.0.2/24"),
 		addressSpec("vip", "eth0", "10.5.0.100/32"),
 		addressSpec("default", "lo", "127.0.0.1/8"),
