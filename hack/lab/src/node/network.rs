@@ -2,6 +2,7 @@
 
 pub mod edit;
 pub mod node_addresses;
+pub mod node_ips;
 
 use std::net::IpAddr;
 

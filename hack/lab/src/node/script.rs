@@ -9,8 +9,13 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{
     command::{Command, ParseError},
+    network::node_ips,
     release::{Release, UnknownRelease},
-    schema::{self, Field, Shape, cluster::MACHINE_TYPES, network, runtime},
+    schema::{
+        self, Field, Shape,
+        cluster::{MACHINE_TYPES, NODE_IP_CONFIGS},
+        network, runtime,
+    },
     store::{Document, Store, StoreError},
 };
 
@@ -54,6 +59,8 @@ pub struct Script {
     stage: String,
     pod_subnets: Vec<String>,
     service_subnets: Vec<String>,
+    /// The kubelet's `nodeIP.validSubnets`; without them the node has no NodeIPs, as before the kubelet is configured.
+    kubelet_subnets: Vec<String>,
     links: Vec<String>,
     addresses: Vec<String>,
     routes: Vec<String>,
@@ -78,6 +85,7 @@ impl Default for Script {
             stage: "running".to_owned(),
             pod_subnets: vec!["10.244.0.0/16".to_owned()],
             service_subnets: vec!["10.96.0.0/12".to_owned()],
+            kubelet_subnets: Vec::new(),
             links: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),
@@ -206,6 +214,13 @@ impl Script {
                 network::NODE_ADDRESS_FILTERS,
                 "only-k8s",
                 json!({ "includeSubnets": subnets }),
+            ));
+        }
+        if configured && !self.kubelet_subnets.is_empty() {
+            documents.push(Document::new(
+                NODE_IP_CONFIGS,
+                node_ips::KUBELET,
+                json!({ "validSubnets": self.kubelet_subnets, "excludeSubnets": subnets }),
             ));
         }
         documents.extend(self.resources.iter().cloned());

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::{
     schema::{
-        cluster::{CLUSTER_INFOS, KUBELET_SPECS, MACHINE_TYPES, NODE_STATUSES, NODENAMES},
+        cluster::{
+            CLUSTER_INFOS, KUBELET_SPECS, MACHINE_TYPES, NODE_IP_CONFIGS, NODE_IPS, NODE_STATUSES, NODENAMES,
+        },
         network::{NODE_ADDRESS_FILTERS, NODE_ADDRESSES},
         runtime,
     },
@@ -28,7 +30,14 @@ pub fn set(store: &Store, stage: &str, ready: bool, unmet: &[(String, String)]) 
 }
 
 /// Types of which nothing exists without a machine configuration.
-const CONFIGURED: [&str; 4] = [NODENAMES, NODE_STATUSES, KUBELET_SPECS, CLUSTER_INFOS];
+const CONFIGURED: [&str; 6] = [
+    NODENAMES,
+    NODE_STATUSES,
+    NODE_IP_CONFIGS,
+    NODE_IPS,
+    KUBELET_SPECS,
+    CLUSTER_INFOS,
+];
 
 /// Takes the machine configuration away: the stage is `maintenance`, the machine has no type, and what is derived from
 /// the configuration is gone.

@@ -1,5 +1,7 @@
 //! Resources that follow from others, and the example states.
 
+use lab::node::schema::cluster::NODE_IPS;
+
 use super::*;
 
 #[tokio::test]
@@ -45,6 +47,36 @@ async fn a_node_address_with_an_owner_of_its_own_is_left_alone() {
     lab.apply("address add eth0 10.5.0.3/24").await;
     assert_eq!(node_address(&lab, "routed-no-k8s").await, ["10.5.0.40/32"]);
     assert_eq!(node_address(&lab, "routed").await.len(), 4);
+    lab.node.shutdown().await;
+}
+
+#[tokio::test]
+async fn node_ips_follow_the_subnets_of_the_kubelet() {
+    let text = "
+kubeletSubnets: ['2001:db8:2::/64', 10.2.0.0/16]
+links: [eth0 vmxnet3, eth1 vmxnet3]
+addresses: [eth0 10.1.0.5/24 static, eth1 10.2.0.5/24 static, eth1 10.2.0.6/24 static, 'eth1 2001:db8:2::5/64 static']
+";
+    let script = Script::read(text).unwrap();
+    let lab = lab_with(Release::V1_14, Source::Script(Box::new(script))).await;
+    let ips = || {
+        let dump = lab.node.store().dump();
+        let found = dump.into_iter().find(|it| it.kind == NODE_IPS);
+        found
+            .map(|it| it.spec["addresses"].to_string())
+            .unwrap_or_default()
+    };
+    assert_eq!(ips(), r#"["2001:db8:2::5","10.2.0.5"]"#);
+    lab.apply("address remove eth1 10.2.0.5/24").await;
+    assert_eq!(ips(), r#"["2001:db8:2::5","10.2.0.6"]"#);
+    lab.apply("link down eth1").await;
+    assert_eq!(
+        ips(),
+        r#"["2001:db8:2::5","10.2.0.6"]"#,
+        "there is nothing to replace them by"
+    );
+    lab.apply("maintenance").await;
+    assert_eq!(ips(), "");
     lab.node.shutdown().await;
 }
 

@@ -14,7 +14,7 @@ use super::{
         spec::Prefix,
         store::{Document, Resource, Store, StoreError},
     },
-    ETHER, OPER_UP, kind,
+    ETHER, OPER_UP, kind, node_ips,
 };
 
 const OWNER: &str = "network.NodeAddressController";
@@ -25,7 +25,7 @@ const LINK_SCOPE: u64 = 253;
 /// IF_OPER_UNKNOWN, which counts as up.
 const OPER_UNKNOWN: u32 = 0;
 
-/// Recomputes all NodeAddresses. One that has another owner was put by hand and stays as it is.
+/// Recomputes all NodeAddresses, and what follows from them. One that has another owner was put by hand and stays as it is.
 pub fn update(store: &Store) -> Result<(), StoreError> {
     let usable = usable_links(store);
     let mut first: Option<(String, Prefix)> = None;
@@ -79,7 +79,7 @@ pub fn update(store: &Store) -> Result<(), StoreError> {
             put(store, &format!("{id}-{}", filter.id()), &chosen)?;
         }
     }
-    Ok(())
+    node_ips::update(store)
 }
 
 /// A number that a document may also call by its name; 0 is what an absent one means.
@@ -139,7 +139,8 @@ fn is_siderolink(address: IpAddr) -> bool {
     }
 }
 
-fn subnets(filter: &Resource, field: &str) -> Vec<Prefix> {
+/// The prefixes of a list; what is none is left out.
+pub(super) fn subnets(filter: &Resource, field: &str) -> Vec<Prefix> {
     let listed = filter.spec.get(field).and_then(Value::as_array);
     let texts = listed.into_iter().flatten().filter_map(Value::as_str);
     texts.filter_map(|text| text.parse().ok()).collect()

@@ -2,7 +2,7 @@
 
 use super::{
     Field, Release,
-    Shape::{Bool, List, Named, Prefix, Text, TextMap},
+    Shape::{Address, Bool, List, Named, Prefix, Text, TextMap},
     Type, names,
 };
 
@@ -13,6 +13,10 @@ pub const MACHINE_TYPES: &str = "MachineTypes.config.talos.dev";
 pub const NODENAMES: &str = "Nodenames.kubernetes.talos.dev";
 /// `NodeStatuses.kubernetes.talos.dev`
 pub const NODE_STATUSES: &str = "NodeStatuses.kubernetes.talos.dev";
+/// `NodeIPConfigs.kubernetes.talos.dev`
+pub const NODE_IP_CONFIGS: &str = "NodeIPConfigs.kubernetes.talos.dev";
+/// `NodeIPs.kubernetes.talos.dev`
+pub const NODE_IPS: &str = "NodeIPs.kubernetes.talos.dev";
 /// `KubeletSpecs.kubernetes.talos.dev`
 pub const KUBELET_SPECS: &str = "KubeletSpecs.kubernetes.talos.dev";
 /// `Infos.cluster.talos.dev`
@@ -72,6 +76,21 @@ pub const TYPES: &[Type] = &[
             Field::new("annotations", 5, TextMap),
             Field::new("podCIDRs", 6, List(&Prefix)).since(Release::V1_13),
         ],
+    ),
+    Type::new(
+        NODE_IP_CONFIGS,
+        "k8s",
+        "k8s.NodeIPConfigController",
+        &[
+            Field::optional("validSubnets", 1, List(&Text)),
+            Field::new("excludeSubnets", 2, List(&Text)),
+        ],
+    ),
+    Type::new(
+        NODE_IPS,
+        "k8s",
+        "k8s.NodeIPController",
+        &[Field::new("addresses", 1, List(&Address))],
     ),
     Type::new(
         KUBELET_SPECS,
