@@ -31,6 +31,7 @@ fn decoded(resource_type: &str, id: &str, spec: &[u8]) -> Option<Outcome<Value>>
         ResourceType::Address => json(decode::address(spec)),
         ResourceType::Route => json(decode::route(spec)),
         ResourceType::NodeAddress => json(decode::node_address(spec)),
+        ResourceType::NodeIp => json(decode::node_ip(spec)),
         ResourceType::Hostname => json(decode::hostname(spec)),
         ResourceType::Resolver => json(decode::resolver(spec)),
         ResourceType::Machine => json(decode::machine(spec)),

@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((selector, spec)) = data.split_first() else {
         return;
     };
-    match selector % 8 {
+    match selector % 9 {
         0 => drop(decode::link(spec)),
         1 => drop(decode::address(spec)),
         2 => drop(decode::route(spec)),
@@ -17,6 +17,7 @@ fuzz_target!(|data: &[u8]| {
         4 => drop(decode::hostname(spec)),
         5 => drop(decode::resolver(spec)),
         6 => drop(decode::machine(spec)),
+        7 => drop(decode::node_ip(spec)),
         _ => drop(decode::security(spec)),
     }
 });

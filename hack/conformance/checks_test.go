@@ -12,6 +12,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	machinetype "github.com/siderolabs/talos/pkg/machinery/config/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/block"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 	"google.golang.org/grpc/codes"
@@ -103,6 +104,7 @@ func checkChanges(i *inspection) error {
 		step{"a tentative address", func() error { return i.put(tentative) }},
 		step{"the address is usable", func() error { return i.put(address(eth0, "2001:db8::6/64")) }},
 		step{"another name and no domain", func() error { return i.put(hostname("worker-1", "")) }},
+		step{"another subnet of the kubelet", func() error { return i.put(nodeIPs(k8s.KubeletID, "172.20.0.2")) }},
 		step{"other resolvers", func() error { return i.put(resolvers("192.0.2.53")) }},
 		step{"no cable", func() error { return i.put(down) }},
 		step{"not ready", func() error {
@@ -154,6 +156,7 @@ func checkChanges(i *inspection) error {
 		step{"nobody any more", func() error { return i.remove(identityNow()...) }},
 		step{"no name", func() error { return i.remove(hostname("", "")) }},
 		step{"no node address", func() error { return i.remove(nodeAddresses(network.NodeAddressDefaultID)) }},
+		step{"no kubelet", func() error { return i.remove(nodeIPs(k8s.KubeletID)) }},
 		step{"shutting down", func() error { return i.put(machineStatus(runtime.MachineStageShuttingDown)) }},
 	)
 }
@@ -256,7 +259,7 @@ func checkGoingAway(i *inspection) error {
 	for _, r := range []resource.Resource{
 		address(eth0, "2001:db8::5/64"),
 		route("inet6/fe80::1//1024", eth0, "", ""),
-		nodeAddresses(network.NodeAddressRoutedID),
+		nodeAddresses(network.NodeAddressRoutedID), nodeIPs(k8s.KubeletID),
 		disk("sda", 0), mount("EPHEMERAL", "", ""), kubernetesNode("talos-cp-1", false, false),
 		machineType(machinetype.TypeUnknown), nodename(""), extensionStatus("1", "", ""),
 	} {

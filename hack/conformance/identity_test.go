@@ -29,6 +29,16 @@ func nodename(name string) *k8s.Nodename {
 }
 
 // kubernetesNode is a node as Kubernetes knows it; its labels are long, and of no interest.
+// nodeIPs is what Talos gives the kubelet.
+func nodeIPs(id string, addresses ...string) *k8s.NodeIP {
+	r := k8s.NewNodeIP(k8s.NamespaceName, id)
+	for _, address := range addresses {
+		r.TypedSpec().Addresses = append(r.TypedSpec().Addresses, netip.MustParseAddr(address))
+	}
+
+	return r
+}
+
 func kubernetesNode(name string, ready, unschedulable bool) *k8s.NodeStatus {
 	r := k8s.NewNodeStatus(k8s.NamespaceName, name)
 	*r.TypedSpec() = k8s.NodeStatusSpec{

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
+	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 )
@@ -204,6 +205,8 @@ func running() []resource.Resource {
 		nodeAddresses(network.NodeAddressDefaultID, "10.5.0.2/24"),
 		nodeAddresses(network.NodeAddressRoutedID, "10.5.0.2/24", "2001:db8::5/64"),
 		nodeAddresses(network.FilteredNodeAddressID(network.NodeAddressRoutedID, "no-k8s"), "10.5.0.2/24"),
+		nodeIPs(k8s.KubeletID, "10.5.0.2", "2001:db8::5"),
+		nodeIPs("other", "10.5.0.3"),
 		hostname("talos-cp-1", "example.org"),
 		resolvers("10.5.0.1", "2001:db8::53"),
 		machineStatus(runtime.MachineStageRunning),

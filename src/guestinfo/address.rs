@@ -37,6 +37,8 @@ pub enum Rank {
         /// Its place in their list.
         place: usize,
     },
+    /// The kubelet calls it the node's: one of each family at most.
+    Kubelet,
     /// The one Talos calls the node's.
     Node,
     /// The default route leaves with it.
@@ -81,7 +83,8 @@ pub struct Class {
 impl Class {
     /// Orders addresses, the best first: shared ones after everything, before them link-local ones, before them
     /// deprecated ones, then by rank; of one rank temporary and secondary ones last, IPv4 before IPv6, and an address
-    /// that was given to the node (by hand, by DHCP) before one that it made up.
+    /// that was given to the node (by hand, by DHCP) before one that it made up. The kubelet's are one of each family,
+    /// so that there only the family counts.
     pub fn order(&self) -> impl Ord + use<> {
         let link_local = self.rank == Rank::LinkLocal;
         (
@@ -89,7 +92,7 @@ impl Class {
             link_local,
             self.deprecated,
             self.rank,
-            self.secondary,
+            self.secondary && self.rank != Rank::Kubelet,
             self.v6,
             self.advertised,
         )
@@ -159,6 +162,11 @@ impl<'a> Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// Of use beyond the link, and the node's alone.
+    pub fn is_own(&self) -> bool {
+        self.class.rank != Rank::LinkLocal && self.class.shared.is_none()
+    }
+
     /// A network of one address: /32 or /128.
     pub fn is_single(&self) -> bool {
         self.prefix.length >= if self.class.v6 { 128 } else { 32 }

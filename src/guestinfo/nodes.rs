@@ -8,7 +8,7 @@
     reason = "test code"
 )]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::talos::{
     Snapshot,
@@ -38,6 +38,7 @@ pub struct Node {
     pub specs: Vec<AddressSpec>,
     pub routes: Vec<RouteStatus>,
     pub node_addresses: BTreeMap<String, Vec<Prefix>>,
+    pub node_ips: BTreeMap<String, Vec<IpAddr>>,
     pub hostname: HostnameStatus,
     pub resolvers: ResolverStatus,
 }
@@ -151,6 +152,13 @@ impl Node {
         self
     }
 
+    /// What Talos gave the kubelet as the node's addresses.
+    pub fn kubelet(mut self, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        self.node_ips.insert("kubelet".into(), addresses);
+        self
+    }
+
     pub fn name(mut self, hostname: &str, domainname: &str) -> Self {
         self.hostname = HostnameStatus {
             hostname: hostname.into(),
@@ -173,6 +181,7 @@ impl Node {
             address_specs: known(Arc::new(numbered(&self.specs))),
             routes: known(Arc::new(numbered(&self.routes))),
             node_addresses: known(Arc::new(self.node_addresses.clone())),
+            node_ips: known(Arc::new(self.node_ips.clone())),
             resolvers: known(self.resolvers.clone()),
             ..Snapshot::default()
         }

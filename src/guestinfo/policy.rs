@@ -108,6 +108,7 @@ impl fmt::Display for Decision {
             Self::Hidden => "left out: hidden by the settings",
             Self::NoMac => "left out: no Ethernet address",
             Self::Reported(Rank::Chosen { .. }) => "reported: put first by the settings",
+            Self::Reported(Rank::Kubelet) => "reported: node IP of the kubelet",
             Self::Reported(Rank::Node) => "reported: Talos's node address",
             Self::Reported(Rank::DefaultRoute) => "reported: source of the default route",
             Self::Reported(Rank::Global) => "reported: global",
@@ -206,7 +207,7 @@ impl Policy {
         for adapter in &mut adapters {
             adapter.find_shared(&origins);
         }
-        self.promote(&mut adapters, &defaults, node_address(snapshot));
+        self.promote(&mut adapters, &defaults, snapshot);
         for adapter in &mut adapters {
             adapter.settle(self.vip, note);
         }
@@ -225,7 +226,10 @@ impl Policy {
         Some(Selection {
             primary: primary(&adapters),
             record,
-            settled: routes.is_some() && snapshot.node_addresses.value().is_some() && origins.are_known(),
+            settled: routes.is_some()
+                && snapshot.node_addresses.value().is_some()
+                && snapshot.node_ips.value().is_some()
+                && origins.are_known(),
         })
     }
 
@@ -280,8 +284,8 @@ impl Policy {
             .any(|selector| selector.names(candidate.link, candidate.prefix.address))
     }
 
-    /// Raises the rank of what the settings name, of the node's address, and of those that default routes leave with.
-    fn promote(&self, adapters: &mut [Adapter<'_>], defaults: &[DefaultRoute], node: Option<IpAddr>) {
+    /// Raises the rank of what the settings name, of the node's addresses, and of those that default routes leave with.
+    fn promote(&self, adapters: &mut [Adapter<'_>], defaults: &[DefaultRoute], snapshot: &Snapshot) {
         let sources: Vec<(MacAddr, IpAddr)> = defaults
             .iter()
             .flat_map(|route| {
@@ -297,10 +301,12 @@ impl Policy {
                 route.sources(candidates)
             })
             .collect();
+        let kubelet = node_ips(snapshot, adapters);
+        let node = node_address(snapshot);
         for adapter in adapters {
             for candidate in &mut adapter.candidates {
                 let address = candidate.prefix.address;
-                if candidate.class.rank == Rank::LinkLocal || candidate.class.shared.is_some() {
+                if !candidate.is_own() {
                     continue;
                 }
                 let chosen = self
@@ -309,6 +315,8 @@ impl Policy {
                     .position(|selector| selector.names(candidate.link, address));
                 if let Some(place) = chosen {
                     candidate.class.rank = Rank::Chosen { place };
+                } else if kubelet.contains(&address) {
+                    candidate.class.rank = Rank::Kubelet;
                 } else if Some(address) == node {
                     candidate.class.rank = Rank::Node;
                 } else if sources.contains(&(adapter.mac, address)) {
@@ -322,6 +330,28 @@ impl Policy {
 /// Up as Talos counts it: IF_OPER_UP or IF_OPER_UNKNOWN, and with carrier.
 fn is_up(link: &LinkStatus) -> bool {
     matches!(link.operational_state, 0 | 6) && link.link_state
+}
+
+/// Of the addresses that Talos gives the kubelet, the first of each family that stands on an adapter and is the node's
+/// alone: Talos filters by the kubelet's subnets, but may take an address that kube-vip has put there.
+fn node_ips(snapshot: &Snapshot, adapters: &[Adapter<'_>]) -> Vec<IpAddr> {
+    let own: BTreeSet<IpAddr> = adapters
+        .iter()
+        .flat_map(|adapter| &adapter.candidates)
+        .filter(|candidate| candidate.is_own())
+        .map(|candidate| candidate.prefix.address)
+        .collect();
+    let told = snapshot
+        .node_ips
+        .value()
+        .and_then(|lists| lists.get("kubelet"))
+        .map_or(&[][..], Vec::as_slice);
+    let standing = told
+        .iter()
+        .map(IpAddr::to_canonical)
+        .filter(|address| own.contains(address));
+    let first = |v6| standing.clone().find(|address| address.is_ipv6() == v6);
+    [first(false), first(true)].into_iter().flatten().collect()
 }
 
 /// The address that Talos keeps as the node's as long as it exists. Where Kubernetes' own networks are known, it must

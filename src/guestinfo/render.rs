@@ -146,6 +146,7 @@ pub fn render(
         age("AddressSpecs", &snapshot.address_specs),
         age("RouteStatuses", &snapshot.routes),
         age("NodeAddresses", &snapshot.node_addresses),
+        age("NodeIPs", &snapshot.node_ips),
         age("ResolverStatuses", &snapshot.resolvers),
     ]
     .into_iter()
@@ -172,7 +173,7 @@ pub fn render(
         Entry {
             key: Key::NicInfo,
             value: facts.network.map(|network| Value::Network(network.record)),
-            source: "LinkStatuses, AddressStatuses, AddressSpecs, RouteStatuses, NodeAddresses, ResolverStatuses",
+            source: "LinkStatuses, AddressStatuses, AddressSpecs, RouteStatuses, NodeAddresses, NodeIPs, ResolverStatuses",
             why: network_why,
         },
         Entry {

@@ -125,6 +125,11 @@ pub struct NodeAddress {
     #[prost(int32, tag = "2")]
     pub sort_algorithm: i32,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeIp {
+    #[prost(message, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<super::common::NetIp>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HostnameStatus {
     #[prost(string, tag = "1")]

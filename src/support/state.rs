@@ -129,6 +129,7 @@ fn node(snapshot: &Snapshot, lines: &mut Vec<Line>) {
     }));
     facts.push(fact("routes", &snapshot.routes, |all| all.len().to_string()));
     facts.push(fact("node addresses", &snapshot.node_addresses, json));
+    facts.push(fact("node IPs of the kubelet", &snapshot.node_ips, json));
     facts.push(fact("resolvers", &snapshot.resolvers, json));
     facts.push(fact("machine", &snapshot.machine, json));
     facts.push(fact("security", &snapshot.security, json));

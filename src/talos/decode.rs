@@ -158,6 +158,15 @@ pub fn node_address(bytes: &[u8]) -> Result<Vec<Prefix>, DecodeError> {
         .collect()
 }
 
+/// NodeIP: addresses without networks, in Talos's order.
+pub fn node_ip(bytes: &[u8]) -> Result<Vec<IpAddr>, DecodeError> {
+    let spec = spec::NodeIp::decode(bytes)?;
+    spec.addresses
+        .into_iter()
+        .filter_map(|address| ip("addresses", Some(address)).transpose())
+        .collect()
+}
+
 /// HostnameStatus. Without a name it says nothing.
 pub fn hostname(bytes: &[u8]) -> Result<HostnameStatus, DecodeError> {
     let spec = spec::HostnameStatus::decode(bytes)?;

@@ -18,6 +18,7 @@ mod gathering;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::SystemTime,
 };
@@ -48,6 +49,8 @@ pub enum Resource {
     Route(String, RouteStatus),
     /// Id and value.
     NodeAddress(String, Vec<Prefix>),
+    /// Id and value.
+    NodeIp(String, Vec<IpAddr>),
     /// The value.
     Hostname(HostnameStatus),
     /// The value.
@@ -92,6 +95,7 @@ impl Resource {
             Self::Address(..) => ResourceType::Address,
             Self::Route(..) => ResourceType::Route,
             Self::NodeAddress(..) => ResourceType::NodeAddress,
+            Self::NodeIp(..) => ResourceType::NodeIp,
             Self::Hostname(_) => ResourceType::Hostname,
             Self::Resolver(_) => ResourceType::Resolver,
             Self::Machine(_) => ResourceType::Machine,
@@ -270,6 +274,7 @@ impl Reducer {
             ResourceType::NodeAddress => {
                 Box::new((&mut gatherings.node_addresses, &mut facts.node_addresses))
             }
+            ResourceType::NodeIp => Box::new((&mut gatherings.node_ips, &mut facts.node_ips)),
             ResourceType::Hostname => Box::new(&mut facts.hostname),
             ResourceType::Resolver => Box::new(&mut facts.resolvers),
             ResourceType::Machine => Box::new(&mut facts.machine),
@@ -330,6 +335,7 @@ impl Reducer {
                     .node_addresses
                     .put(&mut facts.node_addresses, id, addresses)
             }
+            Resource::NodeIp(id, addresses) => gatherings.node_ips.put(&mut facts.node_ips, id, addresses),
             Resource::Hostname(value) => facts.hostname.learn(value),
             Resource::Resolver(value) => facts.resolvers.learn(value),
             Resource::Machine(value) => facts.machine.learn(value),

@@ -24,6 +24,8 @@ pub enum ResourceType {
     Route,
     /// NodeAddress: Talos's own choice of addresses.
     NodeAddress,
+    /// NodeIP: the addresses that Talos gives the kubelet.
+    NodeIp,
     /// HostnameStatus.
     Hostname,
     /// ResolverStatus.
@@ -77,12 +79,13 @@ enum Extent {
 
 impl ResourceType {
     /// Every type, in the order in which they are subscribed to.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Link,
         Self::Address,
         Self::AddressSpec,
         Self::Route,
         Self::NodeAddress,
+        Self::NodeIp,
         Self::Hostname,
         Self::Resolver,
         Self::Nodename,
@@ -108,6 +111,7 @@ impl ResourceType {
             Self::Address => "AddressStatuses.net.talos.dev",
             Self::Route => "RouteStatuses.net.talos.dev",
             Self::NodeAddress => "NodeAddresses.net.talos.dev",
+            Self::NodeIp => "NodeIPs.kubernetes.talos.dev",
             Self::Hostname => "HostnameStatuses.net.talos.dev",
             Self::Resolver => "ResolverStatuses.net.talos.dev",
             Self::Machine => "MachineStatuses.runtime.talos.dev",
@@ -140,7 +144,7 @@ impl ResourceType {
             // Here each layer's wish has a resource of its own, and its id tells the layer.
             Self::AddressSpec => "network-config",
             Self::MachineType => "config",
-            Self::Nodename | Self::Node => "k8s",
+            Self::NodeIp | Self::Nodename | Self::Node => "k8s",
             Self::Cluster => "cluster",
             Self::Machine
             | Self::Security
@@ -168,6 +172,8 @@ impl ResourceType {
             | Self::RuntimeMount => Extent::Kind,
             // The other lists have every address of pods and services that there ever was, and change with them.
             Self::NodeAddress => Extent::Among(&["default", "routed-no-k8s"]),
+            // A set, so that a node without a kubelet is known to have none.
+            Self::NodeIp => Extent::Among(&["kubelet"]),
             Self::Address => Extent::OfLinks(&[]),
             // In the main table an id begins with `inet4/`, or with the link and `/inet6/`; with `inet6/` before Talos
             // knew the link, and with `/inet6/` where several next hops leave none to name. In any other table the
@@ -367,6 +373,18 @@ mod tests {
             .id_query
             .unwrap();
         assert_eq!(query.regexp, "^(?:default|routed-no-k8s)$");
+    }
+
+    #[test]
+    fn of_the_node_ips_those_of_the_kubelet_are_asked_for() {
+        let request = ResourceType::NodeIp.request(&links(&[]));
+        assert_eq!(
+            (request.namespace.as_str(), request.id),
+            ("k8s", None),
+            "a watch of one id would not tell that there is none"
+        );
+        let query = request.options.unwrap().id_query.unwrap();
+        assert_eq!(query.regexp, "^(?:kubelet)$");
     }
 
     #[test]

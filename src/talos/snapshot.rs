@@ -363,6 +363,8 @@ pub struct Snapshot {
     pub routes: Fact<Arc<BTreeMap<String, RouteStatus>>>,
     /// By resource id: `default` and `routed-no-k8s`.
     pub node_addresses: Fact<Arc<BTreeMap<String, Vec<Prefix>>>>,
+    /// By resource id: `kubelet`. Empty where Talos has given the kubelet none yet (NodeIPs.kubernetes.talos.dev).
+    pub node_ips: Fact<Arc<BTreeMap<String, Vec<IpAddr>>>>,
     /// DNS.
     pub resolvers: Fact<ResolverStatus>,
     /// Stage and readiness.

@@ -38,6 +38,19 @@ func ReadAddressSpec(id string, spec *network.AddressSpecSpec) (AddressSpec, boo
 // ReadNodename reads a Nodename. Without a name it says nothing.
 func ReadNodename(spec *k8s.NodenameSpec) (string, bool) { return spec.Nodename, spec.Nodename != "" }
 
+// ReadNodeIP reads a NodeIP, in Talos's order.
+func ReadNodeIP(spec *k8s.NodeIPSpec) ([]string, bool) {
+	addresses := []string{}
+
+	for _, told := range spec.Addresses {
+		if address := readAddr(told); address.IsValid() {
+			addresses = append(addresses, address.String())
+		}
+	}
+
+	return addresses, true
+}
+
 // NodeStatus is the reading of NodeStatus.
 type NodeStatus struct {
 	Ready         bool `json:"ready"`

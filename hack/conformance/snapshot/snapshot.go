@@ -46,6 +46,7 @@ type Snapshot struct {
 	AddressSpecs      Fact[map[string]AddressSpec]      `json:"address_specs"`
 	Routes            Fact[map[string]Route]            `json:"routes"`
 	NodeAddresses     Fact[map[string][]string]         `json:"node_addresses"`
+	NodeIPs           Fact[map[string][]string]         `json:"node_ips"`
 	Resolvers         Fact[Resolver]                    `json:"resolvers"`
 	Machine           Fact[Machine]                     `json:"machine"`
 	Security          Fact[Security]                    `json:"security"`
@@ -73,6 +74,7 @@ func Unknown() Snapshot {
 		AddressSpecs:      unknown[map[string]AddressSpec](),
 		Routes:            unknown[map[string]Route](),
 		NodeAddresses:     unknown[map[string][]string](),
+		NodeIPs:           unknown[map[string][]string](),
 		Resolvers:         unknown[Resolver](),
 		Machine:           unknown[Machine](),
 		Security:          unknown[Security](),
@@ -109,6 +111,7 @@ func Kinds() []Kind {
 		{network.ConfigNamespaceName, network.AddressSpecType, "", func(s *Snapshot) { forget(&s.AddressSpecs) }},
 		{network.NamespaceName, network.RouteStatusType, "", func(s *Snapshot) { forget(&s.Routes) }},
 		{network.NamespaceName, network.NodeAddressType, "", func(s *Snapshot) { forget(&s.NodeAddresses) }},
+		{k8s.NamespaceName, k8s.NodeIPType, k8s.KubeletID, func(s *Snapshot) { forget(&s.NodeIPs) }},
 		{network.NamespaceName, network.HostnameStatusType, network.HostnameID, func(s *Snapshot) { forget(&s.Hostname) }},
 		{network.NamespaceName, network.ResolverStatusType, network.ResolverID, func(s *Snapshot) { forget(&s.Resolvers) }},
 		{runtime.NamespaceName, runtime.MachineStatusType, runtime.MachineStatusID, func(s *Snapshot) { forget(&s.Machine) }},
@@ -167,6 +170,7 @@ func From(version Version, resources []resource.Resource) Snapshot {
 	addressSpecs := tell(&facts.AddressSpecs)
 	routes := tell(&facts.Routes)
 	nodeAddresses := tell(&facts.NodeAddresses)
+	nodeIPs := tell(&facts.NodeIPs)
 	nodes := tell(&facts.Nodes)
 	extensions := tell(&facts.Extensions)
 	disks := tell(&facts.Disks)
@@ -207,6 +211,15 @@ func From(version Version, resources []resource.Resource) Snapshot {
 
 			if list, ok := ReadNodeAddress(r.TypedSpec()); ok {
 				nodeAddresses[id] = list
+			}
+		case *k8s.NodeIP:
+			// The daemon asks for this one by an id query.
+			if id != k8s.KubeletID {
+				continue
+			}
+
+			if list, ok := ReadNodeIP(r.TypedSpec()); ok {
+				nodeIPs[id] = list
 			}
 		case *network.HostnameStatus:
 			facts.Hostname = fact(ReadHostname(r.TypedSpec()))

@@ -30,6 +30,7 @@ func Kinds() []Kind {
 		kind(runtime.ExtensionStatusType, &runtime.ExtensionStatus{}, always(snapshot.ReadExtension)),
 		kind(runtime.MountStatusType, &runtime.MountStatus{}, runtimeMount),
 		kind(k8s.NodenameType, &k8s.Nodename{}, sometimes(snapshot.ReadNodename)),
+		kind(k8s.NodeIPType, &k8s.NodeIP{}, sometimes(snapshot.ReadNodeIP)),
 		kind(k8s.NodeStatusType, &k8s.NodeStatus{}, always(snapshot.ReadNodeStatus)),
 		kind(cluster.InfoType, &cluster.Info{}, always(snapshot.ReadClusterName)),
 		kind(block.DiskType, &block.Disk{}, always(snapshot.ReadDisk)),

@@ -17,7 +17,7 @@ use crate::{
         nic::{MAX_ROUTES, Message, Origin, Status, tests::Reader},
         nodes::{Node, dual_stack, known, prefix},
     },
-    talos::snapshot::ResolverStatus,
+    talos::snapshot::{Fact, ResolverStatus},
 };
 
 #[test]
@@ -328,6 +328,102 @@ fn row_46_the_order_of_addresses_of_both_families_is_fixed() {
             .route("0.0.0.0/0", "10.0.0.1", "eth0", 1024);
         assert_eq!(text(read(&both).1), "10.0.0.5", "IPv4 first among equals");
     }
+}
+
+/// kubelet's `nodeIP.validSubnets` reach the order, or the cloud provider gives the node an InternalIP that its kubelet
+/// does not use.
+#[test]
+fn row_46_the_node_ips_of_the_kubelet_come_first() {
+    let node = Node::default()
+        .nic("eth0", 1)
+        .nic("eth1", 2)
+        .given("dhcp4", "eth0", "10.1.0.5/24")
+        .flagged("eth0", "2001:db8:1::5/64", 0x100)
+        .given("configuration", "eth1", "10.2.0.5/24")
+        .given("configuration", "eth1", "2001:db8:2::5/64")
+        .route("0.0.0.0/0", "10.1.0.1", "eth0", 1024)
+        .route("::/0", "fe80::1", "eth0", 1024)
+        .node_address("default", &["10.1.0.5/24"]);
+    let first = ["10.1.0.5/24", "2001:db8:1::5/64"];
+    let second = ["10.2.0.5/24", "2001:db8:2::5/64"];
+    let plain = [adapter(1, &first), adapter(2, &second)];
+    let turned = [adapter(2, &second), adapter(1, &first)];
+    assert_eq!(shown(&read(&node).0), plain, "no kubelet yet");
+    let unknown = Snapshot {
+        node_ips: Fact::Unknown,
+        ..node.snapshot()
+    };
+    let selection = Policy::default().select(&unknown, &mut |_| ()).unwrap();
+    assert_eq!(shown(&selection.record), plain, "not told");
+    assert!(!selection.settled);
+    for (told, expected, primary) in [
+        (&["10.2.0.5", "2001:db8:2::5"][..], &turned, "10.2.0.5"),
+        (&["2001:db8:2::5", "10.2.0.5"], &turned, "10.2.0.5"),
+        (&["10.2.0.5"], &turned, "10.2.0.5"),
+        (&["::ffff:10.2.0.5"], &turned, "10.2.0.5"),
+        // Of each family the first that is here.
+        (&["10.9.9.9", "10.2.0.5", "10.1.0.5"], &turned, "10.2.0.5"),
+        (&["10.1.0.5", "10.2.0.5"], &plain, "10.1.0.5"),
+        (&["10.9.9.9"], &plain, "10.1.0.5"),
+        (&[], &plain, "10.1.0.5"),
+    ] {
+        let (record, found) = read(&node.clone().kubelet(told));
+        assert_eq!(shown(&record), *expected, "{told:?}");
+        assert_eq!(text(found), primary, "{told:?}");
+    }
+    let (record, primary) = read(&node.clone().kubelet(&["2001:db8:2::5"]));
+    let six = adapter(2, &["2001:db8:2::5/64", "10.2.0.5/24"]);
+    assert_eq!(shown(&record), [six, adapter(1, &first)], "a node of IPv6 alone");
+    assert_eq!(text(primary), "2001:db8:2::5");
+}
+
+#[test]
+fn row_46_a_node_ip_that_others_may_have_is_not_the_nodes() {
+    let node = Node::default()
+        .nic("eth0", 1)
+        .nic("eth1", 2)
+        .given("dhcp4", "eth0", "10.1.0.5/24")
+        .given("configuration", "eth1", "10.2.0.5/24")
+        .address("eth1", "10.2.0.2/32")
+        .given("vip", "eth1", "10.2.0.3/32")
+        .route("0.0.0.0/0", "10.1.0.1", "eth0", 1024);
+    for shared in ["10.2.0.2", "10.2.0.3"] {
+        let told = node.clone().kubelet(&[shared]);
+        assert_eq!(text(read(&told).1), "10.1.0.5", "{shared}");
+        let told = node.clone().kubelet(&[shared, "10.2.0.5"]);
+        assert_eq!(text(read(&told).1), "10.2.0.5", "{shared}");
+    }
+    let hidden = Policy {
+        hide: vec![Selector::parse("eth1").unwrap()],
+        ..Policy::default()
+    };
+    let told = node.kubelet(&["10.2.0.5"]);
+    assert_eq!(text(read_with(&hidden, &told).1), "10.1.0.5", "not reported");
+    let chosen = Policy {
+        primary: vec![Selector::parse("10.1.0.0/24").unwrap()],
+        ..Policy::default()
+    };
+    assert_eq!(
+        text(read_with(&chosen, &told).1),
+        "10.1.0.5",
+        "the settings have the last word"
+    );
+}
+
+/// Linux calls every address after the first of an IPv4 network secondary; Talos sorts them, and may give the kubelet
+/// such a one.
+#[test]
+fn row_46_a_secondary_node_ip_stands_before_ipv6() {
+    let node = Node::default()
+        .nic("eth0", 1)
+        .address("eth0", "10.1.0.9/24")
+        .flagged("eth0", "10.1.0.5/24", 0x80 | 0x01)
+        .address("eth0", "2001:db8::5/64")
+        .kubelet(&["10.1.0.5", "2001:db8::5"]);
+    let (record, primary) = read(&node);
+    let order = ["10.1.0.5/24", "2001:db8::5/64", "10.1.0.9/24"];
+    assert_eq!(shown(&record), [adapter(1, &order)]);
+    assert_eq!(text(primary), "10.1.0.5");
 }
 
 #[test]

@@ -476,6 +476,7 @@ prop_compose! {
         addresses in vec(any_address(), 0..24),
         routes in vec(any_route(), 0..16),
         default in vec(any_prefix(), 0..2),
+        kubelet in vec(any_ip(), 0..4),
     ) -> Node {
         for (index, mac) in crowd.into_iter().enumerate() {
             links.insert(format!("more{index}"), LinkStatus {
@@ -490,6 +491,7 @@ prop_compose! {
             addresses,
             routes,
             node_addresses: [("default".to_owned(), default)].into(),
+            node_ips: [("kubelet".to_owned(), kubelet)].into(),
             ..Node::default()
         }
     }

@@ -192,6 +192,18 @@ pub fn topologies() -> Vec<(&'static str, Node, &'static str)> {
                 .node_address("routed-no-k8s", &["10.7.0.9/16", "172.16.0.9/16"]),
             "10.7.0.9",
         ),
+        (
+            "two networks, the kubelet's subnet on the second",
+            Node::default()
+                .nic("eth0", 1)
+                .nic("eth1", 2)
+                .given("dhcp4", "eth0", "172.16.0.9/16")
+                .given("configuration", "eth1", "10.7.0.9/16")
+                .route("0.0.0.0/0", "172.16.0.1", "eth0", 1024)
+                .node_address("default", &["172.16.0.9/16"])
+                .kubelet(&["10.7.0.9"]),
+            "10.7.0.9",
+        ),
         ("a container network", crowd(dual_stack()), "10.20.30.41"),
         (
             "an adapter that waits for its lease",

@@ -535,6 +535,7 @@ async fn the_first_record_waits_a_moment_for_what_orders_it() {
     let partial = Snapshot {
         routes: Fact::Unknown,
         node_addresses: Fact::Unknown,
+        node_ips: Fact::Unknown,
         ..whole.clone()
     };
     let bench = bench_with(Host::new(), partial.clone());

@@ -182,6 +182,37 @@ fn node_addresses_keep_their_order() {
 }
 
 #[test]
+fn node_ips_of_both_families_keep_their_order() {
+    let address = |bytes: &[u8]| common::NetIp { ip: bytes.to_vec() };
+    let mut mapped = [0; 16];
+    mapped[10..].copy_from_slice(&[0xff, 0xff, 10, 5, 0, 3]);
+    let six = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let spec = spec::NodeIp {
+        // An address without bytes is none.
+        addresses: vec![
+            address(&six),
+            address(&[]),
+            address(&[10, 5, 0, 2]),
+            address(&mapped),
+        ],
+    };
+    let told = node_ip(&spec.encode_to_vec()).unwrap();
+    let texts: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["2001:db8::1", "10.5.0.2", "10.5.0.3"]);
+    assert_eq!(node_ip(&[]), Ok(vec![]));
+    let five = spec::NodeIp {
+        addresses: vec![address(&[10, 5, 0, 2, 0])],
+    };
+    assert_eq!(
+        node_ip(&five.encode_to_vec()),
+        Err(DecodeError::AddressLength {
+            field: "addresses",
+            length: 5
+        })
+    );
+}
+
+#[test]
 fn the_zero_prefix_of_old_releases_is_no_prefix() {
     assert_eq!(node_address(&hex("0a0b10ffffffffffffffffff01")), Ok(vec![]));
     assert_eq!(
@@ -384,6 +415,7 @@ fn all_hold(bytes: &[u8]) -> bool {
         && holds(&address(bytes))
         && holds(&route(bytes))
         && holds(&node_address(bytes))
+        && holds(&node_ip(bytes))
         && holds(&hostname(bytes))
         && holds(&resolver(bytes))
         && holds(&machine(bytes))
@@ -419,6 +451,24 @@ proptest! {
             }
         }
         prop_assert!(all_hold(&bytes));
+    }
+
+    #[test]
+    fn every_possible_node_ip_is_read_back(
+        octets in prop::collection::vec(prop_oneof![any::<[u8; 4]>().prop_map(Vec::from), any::<[u8; 16]>().prop_map(Vec::from)], 0..5),
+    ) {
+        let bytes = spec::NodeIp {
+            addresses: octets.iter().map(|ip| common::NetIp { ip: ip.clone() }).collect(),
+        };
+        let told = node_ip(&bytes.encode_to_vec()).unwrap();
+        let expected: Vec<IpAddr> = octets
+            .iter()
+            .map(|octets| match <[u8; 4]>::try_from(octets.as_slice()) {
+                Ok(octets) => IpAddr::from(octets),
+                Err(_) => IpAddr::from(<[u8; 16]>::try_from(octets.as_slice()).unwrap()).to_canonical(),
+            })
+            .collect();
+        prop_assert_eq!(told, expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::talos::{
     resource::ResourceType,
@@ -125,6 +125,7 @@ pub struct Gatherings {
     pub address_specs: Gathering<AddressSpec>,
     pub routes: Gathering<RouteStatus>,
     pub node_addresses: Gathering<Vec<Prefix>>,
+    pub node_ips: Gathering<Vec<IpAddr>>,
     pub nodes: Gathering<NodeStatus>,
     pub extensions: Gathering<Extension>,
     pub disks: Gathering<Disk>,
@@ -143,6 +144,7 @@ impl Gatherings {
             (self.address_specs.full, ResourceType::AddressSpec),
             (self.routes.full, ResourceType::Route),
             (self.node_addresses.full, ResourceType::NodeAddress),
+            (self.node_ips.full, ResourceType::NodeIp),
             (self.nodes.full, ResourceType::Node),
             (self.extensions.full, ResourceType::Extension),
             (self.disks.full, ResourceType::Disk),

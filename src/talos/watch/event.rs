@@ -84,6 +84,7 @@ fn decode(resource_type: ResourceType, id: &str, bytes: &[u8]) -> Result<Resourc
         ResourceType::Address => Resource::Address(id.to_owned(), decode::address(bytes)?),
         ResourceType::Route => Resource::Route(id.to_owned(), decode::route(bytes)?),
         ResourceType::NodeAddress => Resource::NodeAddress(id.to_owned(), decode::node_address(bytes)?),
+        ResourceType::NodeIp => Resource::NodeIp(id.to_owned(), decode::node_ip(bytes)?),
         ResourceType::Hostname => Resource::Hostname(decode::hostname(bytes)?),
         ResourceType::Resolver => Resource::Resolver(decode::resolver(bytes)?),
         ResourceType::Machine => Resource::Machine(decode::machine(bytes)?),
