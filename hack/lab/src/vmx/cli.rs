@@ -247,6 +247,7 @@ fn power_on(arguments: &Arguments) -> anyhow::Result<SharedHost> {
         tsc_hz: tsc_hz().unwrap_or(Config::default().tsc_hz),
         clock: Config::default().clock,
         time_command: Config::default().time_command,
+        tclo_owner: Config::default().tclo_owner,
     };
     let host = SharedHost::new(config, Transcript::new(file), Arc::new(SystemClock::start()));
     host.with(|host, now| {

@@ -92,6 +92,21 @@ pub struct Config {
     pub clock: HostClock,
     /// The newest command for it that the host knows: 55, 46 or 23.
     pub time_command: u16,
+    /// Which process may hold a TCLO channel.
+    pub tclo_owner: TcloOwner,
+}
+
+/// What the host makes of a TCLO OPEN while another process of the guest has such a channel. That only one can hold it
+/// is known (vmware/vic pull request 6205, NetBSD's vmt(4)); which one is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcloOwner {
+    /// Both are served; the one that registered last is the agent.
+    #[default]
+    Any,
+    /// The OPEN is refused.
+    First,
+    /// The other channel is taken away.
+    Newest,
 }
 
 /// The host's time of day, against this machine's.
@@ -126,6 +141,7 @@ impl Default for Config {
             tsc_hz: 2_000_000_000,
             clock: HostClock::Ahead(Duration::ZERO),
             time_command: command::GETTIMEFULL_WITH_LAG,
+            tclo_owner: TcloOwner::default(),
         }
     }
 }

@@ -11,6 +11,7 @@
     reason = "the helpers of a test may fail loudly"
 )]
 
+mod agents;
 mod lifecycle;
 mod matrix;
 #[path = "../needs/mod.rs"]
@@ -173,6 +174,18 @@ fn main() -> ExitCode {
     ];
     for (name, test) in processes {
         trials.push(trial(name, &[Need::Root], test));
+    }
+    let agents: [(&str, &[Need], Test); 3] = [
+        ("two-agents/newest-wins", &[Need::Ptrace], agents::newest_wins),
+        ("two-agents/first-stays", &[Need::Ptrace], agents::first_stays),
+        (
+            "two-agents/open-vm-tools",
+            &[Need::Ptrace, Need::OpenVmTools],
+            agents::open_vm_tools,
+        ),
+    ];
+    for (name, needs, test) in agents {
+        trials.push(trial(name, needs, test));
     }
     trials.push(trial("off-vmware-is-idle", &[Need::Ptrace], run::off_vmware));
 

@@ -38,6 +38,10 @@ pub enum Guest {
     DaemonUnprivileged,
     /// The same, with its `rpc` command.
     DaemonRpc,
+    /// Our release binary twice, as where a DaemonSet was left over beside the extension.
+    TwoDaemons,
+    /// Our release binary, and Debian's vmtoolsd beside it.
+    DaemonAndOpenVmTools,
     /// Debian's vmtoolsd.
     OpenVmTools,
     /// Debian's vmware-rpctool.
@@ -65,11 +69,19 @@ impl Guest {
             }
             Self::DaemonUnprivileged => vec![daemon()],
             Self::DaemonRpc => vec![daemon(), "rpc".into(), "info-get guestinfo.hello".into()],
+            Self::TwoDaemons => beside(&daemon()),
+            Self::DaemonAndOpenVmTools => beside("vmtoolsd"),
             Self::OpenVmTools => words(&["vmtoolsd"]),
             Self::Rpctool => words(&["vmware-rpctool", "info-get guestinfo.hello"]),
             Self::GovmomiToolbox => vec![govmomi()],
         }
     }
+}
+
+/// Our release binary as the first process, and another program beside it.
+fn beside(other: &str) -> Vec<String> {
+    let words = ["sh", "-c", r#""$1" & exec "$2""#, "sh", other];
+    words.into_iter().map(str::to_owned).chain([daemon()]).collect()
 }
 
 /// The release binary, at a place that every user can reach, as in an image.
@@ -213,11 +225,19 @@ impl Run {
         Ok(log.collect())
     }
 
+    /// What the host noted during the run.
+    pub fn transcript(&self) -> Result<Vec<Value>, Failed> {
+        let transcript = fs::read_to_string(self.path("transcript.jsonl"))?;
+        Ok(transcript
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
     /// What stands in vmware.log after the run.
     pub fn host_log(&self) -> Result<Vec<String>, Failed> {
-        let transcript = fs::read_to_string(self.path("transcript.jsonl"))?;
-        let lines = transcript.lines().filter_map(|line| {
-            let event: Value = serde_json::from_str(line).ok()?;
+        let transcript = self.transcript()?;
+        let lines = transcript.iter().filter_map(|event| {
             let text = event["text"].as_str().filter(|_| event["ev"] == "rpci")?;
             Some(text.strip_prefix("log talos-vmtoolsd: ")?.to_owned())
         });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Host, upper};
+use super::{Host, TcloOwner, upper};
 use crate::vmx::{
     backdoor::{COOKIE_FLAG, HIGH_MESSAGE, Protocol, Step, low_word, status},
     device::{Access, GuestMemory, Outcome, Registers},
@@ -176,6 +176,11 @@ impl Host {
             registers.rcx = u64::from(forced) << 16;
             return Outcome::Done;
         }
+        let rivals = self.rivals(protocol, pid);
+        let refused = refused || (self.config.tclo_owner == TcloOwner::First && !rivals.is_empty());
+        if !refused && self.config.tclo_owner == TcloOwner::Newest {
+            self.lose(now, |id| rivals.contains(&id));
+        }
         let channel = if refused {
             None
         } else {
@@ -229,6 +234,14 @@ impl Host {
             self.ask(now, id, Origin::Reset, b"reset");
         }
         Outcome::Done
+    }
+
+    /// The TCLO channels of other processes than `pid`, when it asks for one.
+    fn rivals(&self, protocol: Protocol, pid: i32) -> Vec<u16> {
+        let others = self.channels.iter().filter(|channel| {
+            protocol == Protocol::Tclo && channel.protocol == protocol && channel.pid != pid
+        });
+        others.map(|channel| channel.id).collect()
     }
 
     fn strike(

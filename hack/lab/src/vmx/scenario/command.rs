@@ -12,7 +12,7 @@ use super::{
 use crate::vmx::{
     backdoor::Protocol,
     fault::{Fault, FaultError, number},
-    host::{Checkpoint, HostClock, vix_request},
+    host::{Checkpoint, HostClock, TcloOwner, vix_request},
     rpci::{Override, Profile},
     violation::Violation,
 };
@@ -119,6 +119,8 @@ pub enum Setting {
     Clock(HostClock),
     /// The newest command for it that the host knows.
     TimeCommand(u16),
+    /// Which process may hold a TCLO channel.
+    TcloOwner(TcloOwner),
 }
 
 /// Why a line is no command.
@@ -425,6 +427,12 @@ impl<'a> Reader<'a> {
                 }
             })?),
             "clock" => Setting::Clock(self.clock()?),
+            "tclo-owner" => Setting::TcloOwner(self.one("any, first or newest", |word| match word {
+                "any" => Some(TcloOwner::Any),
+                "first" => Some(TcloOwner::First),
+                "newest" => Some(TcloOwner::Newest),
+                _ => None,
+            })?),
             "time-command" => Setting::TimeCommand(self.one("55, 46 or 23", |word| word.parse().ok())?),
             _ => {
                 return Err(CommandError::Word {

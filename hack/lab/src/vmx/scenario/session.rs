@@ -449,5 +449,6 @@ fn set(host: &mut Host, now: Duration, setting: Setting) {
         Setting::Slow(milliseconds) => host.config.slow = milliseconds,
         Setting::Clock(clock) => host.config.clock = clock,
         Setting::TimeCommand(newest) => host.config.time_command = newest,
+        Setting::TcloOwner(owner) => host.config.tclo_owner = owner,
     }
 }

@@ -34,6 +34,7 @@ fn every_documented_form_is_understood() {
         set version 6 0x564D5868
         set version sigsegv
         set foreign-channels 126
+        set tclo-owner newest
         set slow 5ms
         set slow off
         fault hbin corrupt
