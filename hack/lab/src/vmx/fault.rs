@@ -10,8 +10,8 @@ use super::{
     scenario::lexer,
 };
 
-/// Longest stall of one access.
-const MAX_STALL: Duration = Duration::from_secs(10);
+/// Longest stall of one access: longer than any patience of a guest that must keep a heartbeat of 30 s.
+const MAX_STALL: Duration = Duration::from_secs(30);
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Fault {
             "lose" => Effect::Lose,
             "lose-all" => Effect::LoseAll,
             "corrupt" => Effect::Corrupt,
-            "stall" => Effect::Stall(words.one("a time of at most 10s", stall)?),
+            "stall" => Effect::Stall(words.one("a time of at most 30s", stall)?),
             _ => Effect::Segv,
         };
         match words.next() {

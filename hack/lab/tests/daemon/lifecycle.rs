@@ -141,6 +141,26 @@ pub fn slow_guest() -> Result<(), Failed> {
         .map(drop)
 }
 
+/// A host that answers a step after 25 s only: the watchdog gives the process up, says which loop hung, and the service
+/// ends with failure, so that Talos starts it again and the heartbeat comes back with it.
+pub fn hung_host() -> Result<(), Failed> {
+    let log = Run::new(Guest::Daemon, &[]).log_of(
+        "set ping off\n\
+         set broadcast off\n\
+         expect running within 10s\n\
+         fault recvsize tclo stall 25s\n\
+         expect exit 1 within 38s\n",
+    )?;
+    let dead: Vec<_> = log
+        .iter()
+        .filter(|line| line["msg"].as_str().unwrap().contains("a loop is dead"))
+        .collect();
+    ensure(
+        dead.len() == 1 && dead[0]["name"] == "backdoor",
+        format!("{dead:?}: {log:#?}"),
+    )
+}
+
 /// Each line in vmware.log ends with the number of an operation, and the node's log has a line with the same.
 pub fn both_logs() -> Result<(), Failed> {
     let run = Run::new(Guest::Daemon, &[]);

@@ -156,7 +156,8 @@ fn main() -> ExitCode {
         &[Need::Ptrace, Need::Unprivileged],
         lifecycle::slow_guest,
     ));
-    let told: [(&str, Test); 4] = [
+    let told: [(&str, Test); 5] = [
+        ("a-hung-host-ends-the-process", lifecycle::hung_host),
         ("both-logs-carry-the-number", lifecycle::both_logs),
         ("clock-is-told-and-never-set", lifecycle::clock),
         ("every-option-is-remembered", lifecycle::options),
