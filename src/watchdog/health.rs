@@ -59,7 +59,8 @@ impl Health {
         }
         // Before the first reset nobody is registered.
         if self.resets > 0 && !self.refused && self.told != Some(condition) {
-            let request = Request::text(format!("update.tools.health {}", condition.as_str()));
+            // Without a NUL, as open-vm-tools sends it: the host compares the word.
+            let request = Request::raw(format!("update.tools.health {}", condition.as_str()));
             self.pending = submit(request).map(|answer| (condition, answer));
         }
     }
@@ -98,7 +99,7 @@ mod tests {
         })
     }
 
-    const NORMAL: Option<&str> = Some("update.tools.health normal\\x00");
+    const NORMAL: Option<&str> = Some("update.tools.health normal");
 
     #[test]
     fn told_when_it_changes() {
@@ -115,9 +116,9 @@ mod tests {
         );
         assert_eq!(tell(&mut health, Condition::Normal, Ok(Vec::new())), None);
         let hung = tell(&mut health, Condition::Hung, Ok(Vec::new()));
-        assert_eq!(hung.as_deref(), Some("update.tools.health hung\\x00"));
+        assert_eq!(hung.as_deref(), Some("update.tools.health hung"));
         let slow = tell(&mut health, Condition::GuestSlow, Ok(Vec::new()));
-        assert_eq!(slow.as_deref(), Some("update.tools.health guest_slow\\x00"));
+        assert_eq!(slow.as_deref(), Some("update.tools.health guest_slow"));
         assert_eq!(
             tell(&mut health, Condition::Normal, Ok(Vec::new())).as_deref(),
             NORMAL
