@@ -139,6 +139,16 @@ impl<S: FnMut() -> Option<Duration>, F: FnMut()> Lifecycle<S, F> {
                 self.history.lost(since);
                 None
             }
+            // Nothing says that the VM was interrupted, so nobody but a reader of debug lines is told.
+            Event::Missed => {
+                limited!(
+                    debug,
+                    feature = "lifecycle",
+                    "events were missed: everything is told again"
+                );
+                (self.forget)();
+                None
+            }
             Event::Contended => {
                 let now = Instant::now();
                 let until = self.contended_until.replace(now + CONTENDED);
@@ -263,6 +273,16 @@ mod tests {
         .await;
         assert_eq!(forgotten, 0, "the publisher does it at the reset");
         assert_eq!(history.len(), 2, "{history:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missed_events_send_everything_again_and_are_no_interruption() {
+        let (forgotten, history) = with(async |events, _, _| {
+            events.send(Event::Missed).await.unwrap();
+        })
+        .await;
+        assert_eq!(forgotten, 1);
+        assert_eq!(history.len(), 1, "{history:?}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Event {
     Registered,
     /// Another agent seems to take the channel away again and again.
     Contended,
+    /// The reader was too slow for some events: what the host knows is not known, tell it again.
+    Missed,
 }
 
 /// The sending end: bounded, and never blocking.
@@ -43,7 +45,7 @@ impl Events {
         (sender, events)
     }
 
-    /// Tells `event`. A reader that is too slow gets one `Reset` for all it missed, as soon as it reads again: that
+    /// Tells `event`. A reader that is too slow gets one `Missed` for all it missed, as soon as it reads again: that
     /// makes it send everything, which is never wrong.
     pub fn tell(&mut self, event: Event) {
         self.catch_up();
@@ -54,7 +56,7 @@ impl Events {
 
     /// Delivers what an overflow owes, if there is room.
     pub fn catch_up(&mut self) {
-        if self.overflow && self.queue.try_send(Event::Reset).is_ok() {
+        if self.overflow && self.queue.try_send(Event::Missed).is_ok() {
             self.overflow = false;
         }
     }
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overflow_ends_in_a_reset() {
+    fn an_overflow_ends_in_one_event_for_all() {
         let (mut events, mut reader) = Events::new();
         for _ in 0..1000 {
             events.tell(Event::Registered);
@@ -74,7 +76,7 @@ mod tests {
             assert_eq!(reader.try_recv(), Ok(Event::Registered));
         }
         events.catch_up();
-        assert_eq!(reader.try_recv(), Ok(Event::Reset));
+        assert_eq!(reader.try_recv(), Ok(Event::Missed));
         events.tell(Event::Connected);
         assert_eq!(reader.try_recv(), Ok(Event::Connected));
         assert!(reader.try_recv().is_err());
