@@ -26,8 +26,14 @@ pub struct Control {
 }
 
 impl Control {
-    /// The host may have forgotten everything: send it all again.
+    /// The host may have forgotten everything: send it all again. What it asked for still counts.
     pub fn forget(&self) {
+        self.wants
+            .send_modify(|wants| wants.resets = wants.resets.wrapping_add(1));
+    }
+
+    /// The host sent `reset`: as [`Self::forget`], and its options are those of the start.
+    pub fn reset(&self) {
         self.wants.send_modify(|wants| {
             wants.resets = wants.resets.wrapping_add(1);
             wants.containers_off = false;

@@ -33,7 +33,7 @@ impl Feature for GuestInfo {
     }
 
     fn on_reset(&mut self) {
-        self.control.forget();
+        self.control.reset();
     }
 
     /// Takes no command for itself: an option is remembered and acknowledged by the dispatcher.
@@ -80,7 +80,7 @@ mod tests {
     fn the_host_switches_the_list_of_containers() {
         let control = Control::default();
         let wants = control.subscribe();
-        let mut feature = GuestInfo::new(control);
+        let mut feature = GuestInfo::new(control.clone());
         for (value, off) in [
             (b"0".as_slice(), true),
             (b"maybe", true),
@@ -91,6 +91,11 @@ mod tests {
             assert_eq!(feature.handle(&Command::SetOption { name, value }), None);
             assert_eq!(wants.borrow().containers_off, off, "{value:?}");
         }
+        control.forget();
+        assert!(
+            wants.borrow().containers_off,
+            "a resume without reset leaves the host's word"
+        );
         feature.on_reset();
         assert!(!wants.borrow().containers_off);
     }
