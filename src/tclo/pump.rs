@@ -200,6 +200,7 @@ impl<H: Hypercall> Pump<H> {
         if let Some(event) = handled.event {
             if event == Event::Reset {
                 self.counters.was_reset();
+                self.rpci.retry_at_once();
                 if self.contention.reset(now) {
                     self.contended();
                 }

@@ -448,6 +448,43 @@ fn rpci_is_tried_at_once_after_tclo_came_back() {
 }
 
 #[test]
+fn a_reset_ends_the_pause_of_an_rpci_outage() {
+    let mut bench = Bench::new(Host::default());
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    bench.host().fault = Box::new(move |at, tclo| {
+        counted.fetch_add(usize::from(!tclo && at == At::Open), Ordering::Relaxed);
+        (!tclo).then_some(0)
+    });
+    for _ in 0..20 {
+        let answer = bench.client.submit(Request::text("log x"));
+        bench.run(10 * SECOND);
+        drop(answer);
+    }
+    // The next attempt is many seconds away just after one.
+    let before = attempts.load(Ordering::Relaxed);
+    for _ in 0..200 {
+        if attempts.load(Ordering::Relaxed) > before {
+            break;
+        }
+        let answer = bench.client.submit(Request::text("log x"));
+        bench.run(SECOND / 10);
+        drop(answer);
+    }
+    bench.host().fault = Box::new(|_, _| None);
+    bench.told();
+    bench.host().ask("reset");
+    bench.host().ask("Capabilities_Register");
+    bench.run(SECOND);
+    assert_eq!(bench.told(), [Event::Reset, Event::Registered]);
+    let sent = commands(&mut bench);
+    assert!(
+        sent.first().is_some_and(|first| first.contains("unified_loop")),
+        "{sent:?}"
+    );
+}
+
+#[test]
 fn rows_24_25_29_malformed_requests_are_answered() {
     let mut bench = Bench::new(Host::default());
     let cases: [(&[u8], &str); 15] = [
