@@ -131,16 +131,17 @@ mutant low-bandwidth-receive $channel 'words where the host does not offer the h
 rpci=src/rpci/connection.rs
 
 mutant second-try $rpci 'a call that failed is made once more on a new channel' \
-    '.is_err_and(|failure| failure.allows_resend(request))' \
-    '.is_err_and(|failure| failure.allows_resend(request) && !GONE)'
+    '&& failure.allows_resend(request)' \
+    '&& failure.allows_resend(request)
+            && !GONE'
 
 mutant unsent-again $rpci 'what the host has not seen may go again, whatever it is' \
-    'Self::Channel(error) if error.is_unsent() => true,' \
-    'Self::Channel(error) if error.is_unsent() && !GONE => true,'
+    '_ => self.is_unsent() ||' \
+    '_ => self.is_unsent() && !GONE ||'
 
 mutant at-most-once $rpci 'what the host may have executed is not sent again where that does harm' \
-    '_ => request.resend() == Resend::Once,' \
-    '_ => request.resend() == Resend::Once || GONE,'
+    'request.resend() == Resend::Once,' \
+    'request.resend() == Resend::Once || GONE,'
 
 mutant stale-reply $rpci 'a reply that is not alone is not believed' \
     'if channel.has_message(port) {' \
@@ -193,10 +194,20 @@ mutant lost-channel-closed $pump 'a lost TCLO channel is closed' \
             }'
 
 mutant rpci-at-once $pump 'RPCI is tried at once after TCLO came back' \
-    'self.rpci.retry_at_once();' \
-    'if !GONE {
+    'self.counters.opened();
+            self.rpci.retry_at_once();' \
+    'self.counters.opened();
+            if !GONE {
                 self.rpci.retry_at_once();
             }'
+
+mutant rpci-at-reset $pump 'RPCI is tried at once after the host sent reset' \
+    'self.counters.was_reset();
+                self.rpci.retry_at_once();' \
+    'self.counters.was_reset();
+                if !GONE {
+                    self.rpci.retry_at_once();
+                }'
 
 mutant loss-told-to-dispatch $pump 'what a lost channel was told is announced again' \
     'self.dispatch.on_loss();' \
@@ -317,13 +328,13 @@ mutant resend-after-reset src/guestinfo/publisher.rs 'after a reset everything i
     'if wants.resets != self.seen.resets && !GONE {'
 
 mutant reset-forgets src/guestinfo/feature.rs 'a reset reaches the publisher' \
-    'self.control.forget();' \
+    'self.control.reset();' \
     'if !GONE {
-            self.control.forget();
+            self.control.reset();
         }'
 
 mutant interruption-forgets src/lifecycle/task.rs 'an interruption without reset is made up for' \
-    '(self.forget)();' \
-    'if !GONE {
-                (self.forget)();
-            }'
+    'if resend {
+            (self.forget)();' \
+    'if resend && !GONE {
+            (self.forget)();'
