@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 use super::{key::Key, nic::Message};
 
 /// What became of a value.
@@ -11,8 +13,8 @@ use super::{key::Key, nic::Message};
 enum Fate {
     /// The host has it.
     Accepted(Vec<u8>),
-    /// The host does not want it; another one may be welcome.
-    Refused(Vec<u8>),
+    /// The host does not want it now; another one may be welcome, and this one later.
+    Refused { value: Vec<u8>, again: Instant },
     /// The host does not know this key, or may not take it.
     Unsupported,
 }
@@ -34,7 +36,7 @@ impl Ledger {
     pub fn wants(&self, key: Key, value: &[u8]) -> bool {
         match self.fates.get(&key) {
             None => true,
-            Some(Fate::Accepted(last) | Fate::Refused(last)) => last != value,
+            Some(Fate::Accepted(last) | Fate::Refused { value: last, .. }) => last != value,
             Some(Fate::Unsupported) => false,
         }
     }
@@ -44,14 +46,29 @@ impl Ledger {
         self.fates.insert(key, Fate::Accepted(value));
     }
 
-    /// The host refused `value`, and `permanent`ly any other.
-    pub fn refused(&mut self, key: Key, value: Vec<u8>, permanent: bool) {
-        let fate = if permanent {
-            Fate::Unsupported
-        } else {
-            Fate::Refused(value)
-        };
-        self.fates.insert(key, fate);
+    /// The host refused `value`, which is not wanted before `again` then.
+    pub fn refused(&mut self, key: Key, value: Vec<u8>, again: Instant) {
+        self.fates.insert(key, Fate::Refused { value, again });
+    }
+
+    /// The host takes no value of `key` at all.
+    pub fn unsupported(&mut self, key: Key) {
+        self.fates.insert(key, Fate::Unsupported);
+    }
+
+    /// Makes what was refused long enough ago wanted again.
+    pub fn retry(&mut self, now: Instant) {
+        self.fates
+            .retain(|_, fate| !matches!(fate, Fate::Refused { again, .. } if *again <= now));
+    }
+
+    /// When the next refused value is wanted again; none where nothing is refused.
+    pub fn next_retry(&self) -> Option<Instant> {
+        let again = self.fates.values().filter_map(|fate| match fate {
+            Fate::Refused { again, .. } => Some(*again),
+            _ => None,
+        });
+        again.min()
     }
 
     /// Makes everything that the host may want wanted again.
@@ -78,6 +95,8 @@ pub fn is_permanent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -87,9 +106,18 @@ mod tests {
         ledger.accepted(Key::HostName, b"a".to_vec());
         assert!(!ledger.wants(Key::HostName, b"a"));
         assert!(ledger.wants(Key::HostName, b"b"));
-        ledger.refused(Key::HostName, b"b".to_vec(), false);
+        let now = Instant::now();
+        let again = now + Duration::from_secs(30);
+        ledger.refused(Key::HostName, b"b".to_vec(), again);
         assert!(!ledger.wants(Key::HostName, b"b"));
         assert!(ledger.wants(Key::HostName, b"c"));
+        assert_eq!(ledger.next_retry(), Some(again));
+        ledger.retry(now);
+        assert!(!ledger.wants(Key::HostName, b"b"));
+        ledger.retry(again);
+        assert!(ledger.wants(Key::HostName, b"b"));
+        assert_eq!(ledger.next_retry(), None);
+        ledger.refused(Key::HostName, b"b".to_vec(), again);
         ledger.resend();
         assert!(ledger.wants(Key::HostName, b"b"));
     }
@@ -97,7 +125,8 @@ mod tests {
     #[test]
     fn an_unsupported_key_stays_so() {
         let mut ledger = Ledger::default();
-        ledger.refused(Key::PrimaryIp, b"a".to_vec(), true);
+        ledger.unsupported(Key::PrimaryIp);
+        ledger.retry(Instant::now());
         ledger.resend();
         ledger.resend_one(Key::PrimaryIp);
         assert!(!ledger.wants(Key::PrimaryIp, b"b"));

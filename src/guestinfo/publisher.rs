@@ -7,7 +7,7 @@
 //!        └── full resend is due
 //!            pass: facts, minus what the ledger says the host has ──> Rpci
 //!              taken    remember
-//!              refused  remember, say so once; other form where there is one
+//!              refused  remember, say so once; other form where there is one, or the same again after 30 s
 //!              no channel  back off, then the same pass again
 //! ```
 
@@ -190,6 +190,7 @@ impl<R: Rpci> Publisher<R> {
         if wants.resets != self.seen.resets {
             // Also what was answered between the `reset` and now.
             self.ledger = Ledger::default();
+            self.schedule.retry_waits(None);
             self.schedule.reset(now);
         }
         if wants.broadcasts != self.seen.broadcasts {
@@ -218,6 +219,7 @@ impl<R: Rpci> Publisher<R> {
             self.ledger.resend();
             self.devices.forget();
         }
+        self.ledger.retry(now);
 
         let snapshot = self.snapshots.borrow_and_update().clone();
         let facts = Facts::new(&snapshot, &self.policy, self.kernel.as_ref(), &mut |_| ());
@@ -268,6 +270,7 @@ impl<R: Rpci> Publisher<R> {
     /// Decides about the time until the next pass.
     fn plan(&mut self, began: Instant, outcome: Result<Vec<Key>, Stop>) {
         let now = Instant::now();
+        self.schedule.retry_waits(self.ledger.next_retry());
         match outcome {
             Ok(_) if self.garbled => self.schedule.back_off(now),
             Ok(sent) => self.schedule.completed(began, !sent.is_empty()),
@@ -417,7 +420,12 @@ impl<R: Rpci> Publisher<R> {
                 }
             }
             Answer::Refused { text } => {
-                self.ledger.refused(key, identity, ledger::is_permanent(&text));
+                if ledger::is_permanent(&text) {
+                    self.ledger.unsupported(key);
+                } else {
+                    let again = self.schedule.after_refusal(Instant::now());
+                    self.ledger.refused(key, identity, again);
+                }
                 self.log_refusal(key, &text);
             }
             Answer::Garbled => {
@@ -430,6 +438,9 @@ impl<R: Rpci> Publisher<R> {
     /// One line for each thing the host says, however many keys it says it to.
     fn log_refusal(&mut self, key: Key, text: &str) {
         let text: String = text.chars().flat_map(char::escape_debug).take(200).collect();
+        if self.refusals.get(&key) == Some(&text) {
+            return;
+        }
         let key_name = key.name();
         if self.refusals.values().any(|said| *said == text) {
             debug!(

@@ -33,6 +33,10 @@ const STALE: Duration = Duration::from_secs(1);
 const RESEND: Duration = Duration::from_secs(600);
 /// Share by which that varies, so that the nodes of a cluster do not do it together.
 const RESEND_JITTER: f64 = 0.2;
+/// What the host refused is tried again, as often as open-vm-tools gathers (guestInfoServer.c).
+const REFUSED: Duration = Duration::from_secs(30);
+/// Share by which that varies.
+const REFUSED_JITTER: f64 = 0.1;
 /// The pause after a message without answer.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// What it grows to, doubling.
@@ -52,6 +56,8 @@ pub(super) struct Schedule {
     stale: Option<Instant>,
     /// When the state of Talos may be told further.
     state: Option<Instant>,
+    /// When something that was refused is tried again.
+    retry: Option<Instant>,
     resend: Instant,
     /// Changes wait until then.
     quiet: Instant,
@@ -79,6 +85,7 @@ impl Schedule {
             statistics: None,
             stale: None,
             state: None,
+            retry: None,
             resend: now + varied(&mut random, RESEND, RESEND_JITTER),
             quiet: now,
             calm: now,
@@ -93,7 +100,7 @@ impl Schedule {
 
     /// When the next pass is due.
     pub fn due(&self) -> Instant {
-        let timers = [self.statistics, self.stale, self.state]
+        let timers = [self.statistics, self.stale, self.state, self.retry]
             .into_iter()
             .flatten()
             .fold(self.uptime.min(self.resend), Instant::min);
@@ -198,6 +205,16 @@ impl Schedule {
     /// There is more of Talos's state to tell, at `when`; none when all is told.
     pub fn state_waits(&mut self, when: Option<Instant>) {
         self.state = when;
+    }
+
+    /// When a value that is refused `now` may be tried again.
+    pub fn after_refusal(&mut self, now: Instant) -> Instant {
+        now + varied(&mut self.random, REFUSED, REFUSED_JITTER)
+    }
+
+    /// Something that was refused is to be tried again at `when`; none when nothing is.
+    pub fn retry_waits(&mut self, when: Option<Instant>) {
+        self.retry = when;
     }
 
     /// A pass that began at `began` has come to its end. While the facts of a node come in one by one, the NIC record

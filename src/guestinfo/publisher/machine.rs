@@ -70,11 +70,11 @@ impl<R: Rpci> Publisher<R> {
         let Some(containers) = &self.containers else {
             return Ok(());
         };
-        let list = containers.borrow().clone();
+        // An earlier life may have left a list there, so the wish does not wait for one of this life.
         let list = if self.seen.containers_off {
-            list.map(|_| "".into())
+            Some("".into())
         } else {
-            list
+            containers.borrow().clone()
         };
         match list {
             Some(list) => self.send_text(Key::Containers, &list, sent).await,
@@ -119,7 +119,11 @@ impl<R: Rpci> Publisher<R> {
             .filter(|state| !state.is_of_events())
             .filter(|state| !told || state.value(snapshot).is_none())
             .map(Key::Talos);
-        let containers = self.containers.is_none().then_some(Key::Containers);
+        let list = self
+            .containers
+            .as_ref()
+            .and_then(|containers| containers.borrow().clone());
+        let containers = list.is_none().then_some(Key::Containers);
         for key in unfilled.chain(containers) {
             let (Some(get), Some(clear)) = (key.get(), key.text("")) else {
                 continue;

@@ -430,7 +430,9 @@ async fn containers_are_told_once_and_not_against_the_hosts_will() {
     let publish = publisher.with_containers(list).run(shutdown.clone());
     let told = |host: &Host| -> Vec<String> {
         let texts = host.take().into_iter().map(|seen| seen.text());
-        texts.filter(|text| text.contains("containerinfo")).collect()
+        texts
+            .filter(|text| text.starts_with("info-set guestinfo.vmtools.containerinfo"))
+            .collect()
     };
     let set = |value: &str| format!("info-set guestinfo.vmtools.containerinfo {value}\\x00");
     let drive = async {
@@ -463,4 +465,30 @@ async fn containers_are_told_once_and_not_against_the_hosts_will() {
         shutdown.cancel();
     };
     tokio::join!(publish, drive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_an_earlier_life_is_cleared_before_there_is_one_of_this_life() {
+    for switched_off in [true, false] {
+        let host = Arc::new(Host::new());
+        host.answer(|request| {
+            let left = request.starts_with(b"info-get guestinfo.vmtools.containerinfo");
+            Ok(if left { b"left".to_vec() } else { Vec::new() })
+        });
+        let (_list, list) = watch::channel(None);
+        let (_snapshots, receiver) = watch::channel(Arc::<Snapshot>::default());
+        let control = Control::default();
+        control.list_containers(!switched_off);
+        let publisher = Publisher::new(host.clone(), receiver, &control, Policy::default(), None);
+        let shutdown = CancellationToken::new();
+        let publish = publisher.with_containers(list).run(shutdown.clone());
+        let drive = async {
+            sleep(Duration::from_millis(if switched_off { 1 } else { 1100 })).await;
+            shutdown.cancel();
+        };
+        tokio::join!(publish, drive);
+        let clear = r"info-set guestinfo.vmtools.containerinfo \x00";
+        let cleared = host.take().iter().filter(|seen| seen.text() == clear).count();
+        assert_eq!(cleared, 1, "switched off: {switched_off}");
+    }
 }

@@ -311,13 +311,13 @@ async fn a_text_with_an_answer_was_not_stored() {
         _ => Ok(b"\0".to_vec()),
     });
     let bench = bench_with(host, dual_stack().snapshot()).started().await;
-    assert!(
-        bench.within(Duration::from_secs(60)).await.is_empty(),
-        "said once"
-    );
-    bench.host.answer(|_| Ok(Vec::new()));
+    assert!(bench.within(Duration::from_secs(26)).await.is_empty());
+    assert_eq!(kinds(&bench.within(Duration::from_secs(8)).await), [NAME]);
     bench.change(&named("other"));
     assert_eq!(kinds(&bench.within(MS).await), [NICS, NAME]);
+    bench.host.answer(|_| Ok(Vec::new()));
+    let seen = bench.within(Duration::from_secs(400)).await;
+    assert_eq!(kinds(&seen), [NAME], "until it is taken");
     bench.end().await;
 }
 
@@ -356,15 +356,17 @@ async fn a_host_that_refuses_id_10_gets_id_9_until_the_next_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_refuses_both_is_asked_again_for_another_record_only() {
+async fn a_host_that_refuses_both_is_asked_again_after_a_while_and_for_another_record() {
     let host = Host::new();
     host.answer(|request| match what(request).as_str() {
         NICS | NICS_V2 => refused("Invalid request"),
         _ => Ok(Vec::new()),
     });
     let bench = bench_with(host, dual_stack().snapshot());
-    let seen = bench.within(Duration::from_secs(60)).await;
+    let seen = bench.within(Duration::from_secs(26)).await;
     assert_eq!(kinds(&seen), [NICS, NICS_V2, IP, NAME, OS]);
+    let seen = bench.within(Duration::from_secs(8)).await;
+    assert_eq!(kinds(&seen), [NICS, NICS_V2]);
     bench.change(&named("other"));
     let seen = bench.within(Duration::from_secs(1)).await;
     assert_eq!(kinds(&seen), [NICS, NICS_V2, NAME]);
@@ -661,6 +663,40 @@ async fn a_host_that_takes_nothing_is_one_line() {
     let lines = warnings.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("disabled"), "{lines:?}");
+    bench.end().await;
+}
+
+/// Each value that is refused for now, once in 30 s; each other one with the full resend only.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_now_is_tried_every_half_minute_without_a_word() {
+    let warnings = Warnings::default();
+    let _guard = warnings.capture();
+    let host = Host::new();
+    host.answer(|request| match what(request).as_str() {
+        IP | NAME => refused("Invalid argument"),
+        _ => Ok(Vec::new()),
+    });
+    let bench = bench_with(host, dual_stack().snapshot());
+    sleep(Duration::from_secs(3600)).await;
+    let mut times: HashMap<String, Vec<Duration>> = HashMap::new();
+    for Seen { at, bytes, .. } in bench.host.take() {
+        times.entry(what(&bytes)).or_default().push(at);
+    }
+    for key in [IP, NAME] {
+        assert!(
+            (105..=140).contains(&times[key].len()),
+            "{key}: {}",
+            times[key].len()
+        );
+        // The full resend comes earlier than the next try.
+        let early = times[key]
+            .windows(2)
+            .filter(|pair| (pair[1] - pair[0]).as_secs() < 27);
+        assert!(early.count() <= 8, "{key}");
+    }
+    assert!(times[OS].len() <= 9, "{}", times[OS].len());
+    let lines = warnings.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
     bench.end().await;
 }
 
