@@ -219,7 +219,7 @@ impl LinkStatus {
     }
 
     /// Kinds of links that can stand on an adapter and carry its addresses (IFLA_INFO_KIND).
-    const STACKED: [&str; 6] = ["bond", "bridge", "ipvlan", "macvlan", "team", "vlan"];
+    const STACKED: [&str; 4] = ["bond", "bridge", "team", "vlan"];
 
     /// An adapter, or a link that can stand on one. Only these are held.
     ///

@@ -14,7 +14,7 @@ import (
 const maxHardwareAddr = 32
 
 // stackedKinds are the kinds of links that can stand on an adapter and carry its addresses.
-var stackedKinds = []string{"bond", "bridge", "ipvlan", "macvlan", "team", "vlan"}
+var stackedKinds = []string{"bond", "bridge", "team", "vlan"}
 
 // Version is what the call Version says.
 type Version struct {

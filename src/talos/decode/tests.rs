@@ -110,10 +110,19 @@ fn only_links_that_can_carry_addresses_of_an_adapter_are_candidates() {
         kind: kind.into(),
         ..LinkStatus::default()
     };
-    for kept in ["", "bond", "bridge", "vlan", "macvlan"] {
+    for kept in ["", "bond", "bridge", "team", "vlan"] {
         assert!(kind(kept).is_candidate(), "{kept}");
     }
-    for dropped in ["veth", "vxlan", "dummy", "wireguard", "geneve", "tun"] {
+    for dropped in [
+        "veth",
+        "vxlan",
+        "dummy",
+        "wireguard",
+        "geneve",
+        "tun",
+        "ipvlan",
+        "macvlan",
+    ] {
         assert!(!kind(dropped).is_candidate(), "{dropped}");
     }
     let loopback = LinkStatus {
