@@ -82,9 +82,8 @@ pub struct Class {
 
 impl Class {
     /// Orders addresses, the best first: shared ones after everything, before them link-local ones, before them
-    /// deprecated ones, then by rank; of one rank temporary and secondary ones last, IPv4 before IPv6, and an address
-    /// that was given to the node (by hand, by DHCP) before one that it made up. The kubelet's are one of each family,
-    /// so that there only the family counts.
+    /// deprecated ones, then by rank; of one rank IPv4 before IPv6, of one family temporary and secondary ones last, and
+    /// an address that was given to the node (by hand, by DHCP) before one that it made up.
     pub fn order(&self) -> impl Ord + use<> {
         let link_local = self.rank == Rank::LinkLocal;
         (
@@ -92,8 +91,8 @@ impl Class {
             link_local,
             self.deprecated,
             self.rank,
-            self.secondary && self.rank != Rank::Kubelet,
             self.v6,
+            self.secondary,
             self.advertised,
         )
     }

@@ -178,8 +178,8 @@ fn order_of_addresses_on_one_adapter() {
         strings(&[
             // In the network of a gateway.
             "10.0.0.5/24",
-            "2001:db8::5/64",
             "10.0.0.50/24",
+            "2001:db8::5/64",
             "2001:db8::7/64",
             // Other global ones.
             "10.9.0.5/24",
