@@ -286,7 +286,7 @@ impl Policy {
 
     /// Raises the rank of what the settings name, of the node's addresses, and of those that default routes leave with.
     fn promote(&self, adapters: &mut [Adapter<'_>], defaults: &[DefaultRoute], snapshot: &Snapshot) {
-        let sources: Vec<(MacAddr, IpAddr)> = defaults
+        let sources: BTreeSet<(MacAddr, IpAddr)> = defaults
             .iter()
             .flat_map(|route| {
                 let candidates = adapters

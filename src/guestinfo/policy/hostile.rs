@@ -176,3 +176,24 @@ fn three_thousand_addresses_on_one_adapter() {
         );
     }
 }
+
+/// All of them can be the source of the default route.
+#[test]
+fn four_thousand_addresses_in_the_network_of_the_gateway() {
+    let node = (0..4000_u32).fold(
+        Node::default()
+            .nic("eth0", 1)
+            .route("0.0.0.0/0", "10.7.255.1", "eth0", 1024),
+        |node, index| {
+            let [_, _, high, low] = index.to_be_bytes();
+            node.flagged("eth0", &format!("10.7.{high}.{low}/16"), PERMANENT)
+        },
+    );
+    let mut sources = 0;
+    let snapshot = node.snapshot();
+    let selection = Policy::default().select(&snapshot, &mut |note| {
+        sources += usize::from(note.decision == Decision::Reported(Rank::DefaultRoute));
+    });
+    assert_eq!(sources, 4000);
+    assert_eq!(selection.unwrap().record.nics[0].addresses.len(), 4000);
+}
