@@ -87,6 +87,8 @@ pub struct Publisher<R> {
     schedule: Schedule,
     statistics: Statistics,
     budget: Budget,
+    /// Place behind the key of Talos's state that was written last.
+    next_state: usize,
     /// None where disks are not told.
     filesystems: Option<watch::Receiver<Filesystems>>,
     disks: disk::Told,
@@ -126,6 +128,7 @@ impl<R: Rpci> Publisher<R> {
             schedule,
             statistics: Statistics::default(),
             budget: Budget::new(now),
+            next_state: 0,
             filesystems: None,
             disks: disk::Told::default(),
             containers: None,

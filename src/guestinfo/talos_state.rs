@@ -37,7 +37,7 @@ pub enum StateKey {
     SchematicId,
     /// The node's name in Kubernetes.
     NodeName,
-    /// Its condition Ready: `true` or `false`.
+    /// Its condition Ready: `true` or `false`, empty while Kubernetes has no such node.
     NodeReady,
     /// Name of the cluster.
     ClusterName,
@@ -143,7 +143,15 @@ impl StateKey {
                 Some(name) => name,
                 None => snapshot.kubernetes_node()?.0,
             }),
-            Self::NodeReady => Some(snapshot.kubernetes_node()?.1.ready.to_string()),
+            Self::NodeReady => {
+                let nodes = snapshot.nodes.value()?;
+                match snapshot.kubernetes_node() {
+                    Some((_, node)) => Some(node.ready.to_string()),
+                    // Not in Kubernetes, or not any more: an old `true` would be taken for its state.
+                    None if nodes.is_empty() || snapshot.nodename.value().is_some() => Some(String::new()),
+                    None => None,
+                }
+            }
             Self::ClusterName => known(snapshot.cluster_name.value()?),
             Self::BootId => known(snapshot.boot_id.value()?),
             Self::AgentVersion => Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -236,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         guestinfo::nodes::{dual_stack, known},
-        talos::snapshot::{MachineStatus, MachineType, NodeStatus, Schematic},
+        talos::snapshot::{Fact, MachineStatus, MachineType, NodeStatus, Schematic},
     };
 
     #[test]
@@ -304,6 +312,34 @@ mod tests {
         ] {
             assert_eq!(key.value(&snapshot).as_deref(), Some(expected), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_kubernetes_does_not_have_is_neither_ready_nor_unready() {
+        let nodes = |names: &[&str]| {
+            let nodes = names
+                .iter()
+                .map(|name| ((*name).to_owned(), NodeStatus::default()));
+            known(Arc::new(nodes.collect::<BTreeMap<_, _>>()))
+        };
+        let ready = |nodename: Option<&str>, nodes: Fact<_>| {
+            let snapshot = Snapshot {
+                nodename: nodename.map_or(Fact::Unknown, |name| known(name.to_owned())),
+                nodes,
+                ..Snapshot::default()
+            };
+            StateKey::NodeReady.value(&snapshot)
+        };
+        assert_eq!(ready(Some("a"), nodes(&["a"])).as_deref(), Some("false"));
+        assert_eq!(ready(Some("a"), nodes(&["b"])).as_deref(), Some(""));
+        assert_eq!(ready(Some("a"), nodes(&[])).as_deref(), Some(""));
+        assert_eq!(ready(None, nodes(&[])).as_deref(), Some(""));
+        assert_eq!(
+            ready(None, nodes(&["a", "b"])),
+            None,
+            "which of them is not known"
+        );
+        assert_eq!(ready(Some("a"), Fact::Unknown), None);
     }
 
     #[test]

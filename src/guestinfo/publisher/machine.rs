@@ -93,7 +93,10 @@ impl<R: Rpci> Publisher<R> {
         if !self.policy.talos_state {
             return Ok(());
         }
-        for state in StateKey::ALL {
+        // Behind the key that was written last, or one that flaps would take the whole budget.
+        let count = StateKey::ALL.len();
+        let keys = StateKey::ALL.into_iter().enumerate().cycle();
+        for (place, state) in keys.skip(self.next_state).take(count) {
             let key = Key::Talos(state);
             let Some(value) = state.value(snapshot) else {
                 continue;
@@ -106,6 +109,7 @@ impl<R: Rpci> Publisher<R> {
                 break;
             }
             self.send_text(key, &value, sent).await?;
+            self.next_state = place + 1;
         }
         Ok(())
     }

@@ -238,6 +238,31 @@ async fn a_node_that_flaps_costs_four_writes_a_minute_and_ends_with_the_truth() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stage_that_flaps_starves_no_other_key() {
+    let bench = bench(reporting(), dual_stack().snapshot(), &[]);
+    let flap = async |seconds: u32| {
+        for round in 0..seconds {
+            bench.snapshots.send_modify(|snapshot| {
+                let stage = 1 + i32::try_from(round % 8).unwrap();
+                Arc::make_mut(snapshot).machine = machine(stage, round % 2 == 0, &round.to_string());
+            });
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    flap(120).await;
+    bench.snapshots.send_modify(|snapshot| {
+        let snapshot = Arc::make_mut(snapshot);
+        snapshot.boot_id = known("6a1b".into());
+        snapshot.cluster_name = known("home".into());
+    });
+    // Five keys differ; each is written within five of the budget's writes.
+    flap(90).await;
+    assert_eq!(bench.value("talos.cluster-name").as_deref(), Some("home"));
+    assert_eq!(bench.value("talos.boot-id").as_deref(), Some("6a1b"));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_of_it_is_sent_while_suspended() {
     let policy = Policy {
         statistics: true,
