@@ -116,6 +116,8 @@ func topologies() []topology {
 			[]string{"10.13.0.11", "fd65:a1a8:60ad:981::11", "10.13.0.2", "fd65:a1a8:60ad:981::13f"}),
 		plain(0x0e, "two-networks", "10.14.0.11", "2001:db8:e::11",
 			[]string{"172.16.14.11"}, []string{"10.14.0.11", "2001:db8:e::11"}),
+		plain(0x17, "kubelet-subnet", "10.23.0.11", "2001:db8:17::11",
+			[]string{"10.16.23.11", "2001:db8:16::11"}, []string{"10.23.0.11", "2001:db8:17::11"}),
 		plain(0x0f, "spare-adapters", "10.15.0.11", "", []string{"10.15.0.11"}, none, none, none, none, none, none, none),
 		plain(0x10, "off-subnet", "203.0.113.16", "", []string{"203.0.113.16"}).
 			unroutable("the gateway is in another network"),
