@@ -480,7 +480,7 @@ async fn containers_are_told_once_and_not_against_the_hosts_will() {
         assert_eq!(told(&host), [set("another")]);
         control.list_containers(false);
         second().await;
-        control.forget();
+        control.reset();
         second().await;
         assert_eq!(
             told(&host),
