@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    logging::limit::{Leave, Limit},
+    logging::limit::{Leave, Sliding},
     rpci::{Request, Rpci},
 };
 
@@ -99,7 +99,7 @@ impl Line {
 pub struct HostLog {
     queue: mpsc::Sender<Line>,
     last: Arc<AtomicU64>,
-    limit: Arc<Limit>,
+    limit: Arc<Sliding>,
 }
 
 impl HostLog {
@@ -142,7 +142,7 @@ impl HostLog {
         let log = Self {
             queue,
             last: Arc::default(),
-            limit: Arc::new(Limit::of_many_kinds()),
+            limit: Arc::new(Sliding::default()),
         };
         (log, lines)
     }
@@ -153,7 +153,7 @@ impl HostLog {
 pub struct Writer<R> {
     rpci: Arc<R>,
     lines: mpsc::Receiver<Line>,
-    limit: Arc<Limit>,
+    limit: Arc<Sliding>,
 }
 
 /// A handle, and the task behind it.

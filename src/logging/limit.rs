@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,8 +29,6 @@ struct Window {
     since: Option<Instant>,
     written: u32,
     suppressed: u64,
-    /// What a window may write when lines before it were suppressed.
-    in_a_flood: u32,
 }
 
 /// Leave to write one line.
@@ -48,20 +47,10 @@ impl Default for Limit {
 impl Limit {
     /// A limit that has seen nothing yet.
     pub const fn new() -> Self {
-        Self::with(1)
-    }
-
-    /// A limit for lines of many kinds: a flood of one does not silence the others in the minutes that follow.
-    pub const fn of_many_kinds() -> Self {
-        Self::with(LINES)
-    }
-
-    const fn with(in_a_flood: u32) -> Self {
         Self(Mutex::new(Window {
             since: None,
             written: 0,
             suppressed: 0,
-            in_a_flood,
         }))
     }
 
@@ -73,11 +62,7 @@ impl Limit {
                 .is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
             if over {
                 window.since = Some(now);
-                window.written = if window.suppressed > 0 {
-                    LINES - window.in_a_flood
-                } else {
-                    0
-                };
+                window.written = if window.suppressed > 0 { LINES - 1 } else { 0 };
             }
             if window.written >= LINES {
                 window.suppressed = window.suppressed.saturating_add(1);
@@ -91,21 +76,58 @@ impl Limit {
         })
     }
 
+    fn update<T>(&self, action: impl FnOnce(&mut Window) -> T) -> T {
+        // Numbers: a panic elsewhere has not spoiled them.
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A limit for lines of many kinds, such as those that a host is promised [`LINES`] of at most: any [`WINDOW`] has no
+/// more, and a flood of one kind does not silence the others in the minutes that follow.
+#[derive(Debug, Default)]
+pub struct Sliding(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// When the last lines were written, at most [`LINES`] of them.
+    written: VecDeque<Instant>,
+    suppressed: u64,
+}
+
+impl Sliding {
+    /// Asks for leave to write a line at `now`.
+    pub fn leave(&self, now: Instant) -> Option<Leave> {
+        self.update(|recent| {
+            recent
+                .written
+                .retain(|at| now.saturating_duration_since(*at) < WINDOW);
+            if recent.written.len() >= LINES as usize {
+                recent.suppressed = recent.suppressed.saturating_add(1);
+                return None;
+            }
+            recent.written.push_back(now);
+            let suppressed = std::mem::take(&mut recent.suppressed);
+            Some(Leave {
+                suppressed: (suppressed > 0).then_some(suppressed),
+            })
+        })
+    }
+
     /// The line that had this leave was not written after all.
     pub fn take_back(&self, leave: Leave) {
-        self.update(|window| {
-            window.written = window.written.saturating_sub(1);
-            window.suppressed = window.suppressed.saturating_add(leave.suppressed.unwrap_or(0));
+        self.update(|recent| {
+            recent.written.pop_back();
+            recent.suppressed = recent.suppressed.saturating_add(leave.suppressed.unwrap_or(0));
         });
     }
 
     /// Counts a line that was lost without asking for leave.
     pub fn suppress(&self) {
-        self.update(|window| window.suppressed = window.suppressed.saturating_add(1));
+        self.update(|recent| recent.suppressed = recent.suppressed.saturating_add(1));
     }
 
-    fn update<T>(&self, action: impl FnOnce(&mut Window) -> T) -> T {
-        // Numbers: a panic elsewhere has not spoiled them.
+    fn update<T>(&self, action: impl FnOnce(&mut Recent) -> T) -> T {
+        // Times and a number: a panic elsewhere has not spoiled them.
         action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -143,6 +165,23 @@ mod tests {
         assert!(limit.leave(later + WINDOW).is_some());
         let calm = later + 2 * WINDOW;
         assert_eq!((0..1000).filter(|_| limit.leave(calm).is_some()).count(), 10);
+    }
+
+    #[test]
+    fn no_minute_of_a_sliding_limit_has_more_than_ten() {
+        let limit = Sliding::default();
+        let begin = Instant::now();
+        let tenth = Duration::from_millis(100);
+        // One line, and a burst around the end of the minute that begins with it.
+        assert!(limit.leave(begin).is_some());
+        let burst = |at| (0..20).filter(|_| limit.leave(at).is_some()).count();
+        assert_eq!(burst(begin + WINDOW - tenth), 9);
+        assert_eq!(burst(begin + WINDOW), 1);
+        assert_eq!(burst(begin + WINDOW + tenth), 0);
+        let leave = limit.leave(begin + 2 * WINDOW - tenth).unwrap();
+        assert_eq!(leave.suppressed, Some(19 + 20));
+        limit.take_back(leave);
+        assert_eq!(burst(begin + 2 * WINDOW - tenth), 9);
     }
 
     #[test]
