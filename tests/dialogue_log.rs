@@ -84,6 +84,31 @@ fn an_outage_has_two_lines_and_the_second_has_its_length() {
     );
 }
 
+#[test]
+fn a_long_outage_while_another_agent_fights_is_told_with_its_length() {
+    let lines = logged(|| {
+        let mut bench = Bench::new(Host::asks(&["reset"]));
+        for _ in 0..4 {
+            bench.run(3 * SECOND);
+            bench.host().forget();
+        }
+        bench.run(3 * SECOND);
+        bench.host().forget();
+        bench.host().fault = Box::new(|at, _| (at == At::Open).then_some(0));
+        bench.run(600 * SECOND);
+        bench.host().fault = Box::new(|_, _| None);
+        bench.run(30 * SECOND);
+    });
+    let fight = lines
+        .iter()
+        .position(|line| line.contains("second agent"))
+        .unwrap();
+    let after = &lines[fight + 1..];
+    assert_eq!(after.len(), 2, "{lines:#?}");
+    assert!(after[0].contains("no channel to the host"), "{lines:#?}");
+    assert!(after[1].contains("outage=6"), "{lines:#?}");
+}
+
 /// Queues a call whose answer nobody needs; the receiver is what keeps it wanted.
 fn ask(bench: &Bench) -> rpci::Answer {
     bench.client.submit(Request::text("log x")).unwrap()

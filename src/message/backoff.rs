@@ -87,6 +87,13 @@ impl Backoff {
         }
     }
 
+    /// How long the outage has lasted at `now`, if there is one.
+    pub fn outage(&self, now: Instant) -> Option<Duration> {
+        self.outage
+            .as_ref()
+            .map(|outage| now.saturating_duration_since(outage.since))
+    }
+
     /// How long to wait at `now` before the next attempt. Zero: try it.
     pub fn wait(&self, now: Instant) -> Duration {
         self.outage

@@ -1,6 +1,9 @@
 //! One channel: open, send, receive and close, as message.c of open-vm-tools has them.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use super::{
     ChannelError,
@@ -11,6 +14,10 @@ use crate::backdoor::Hypercall;
 /// How often one operation starts again after a checkpoint. More of them in a row than a busy migration makes, so that
 /// a host that answers so for ever is treated as a broken channel.
 pub const MAX_CHECKPOINTS: u32 = 16;
+
+/// How long the attempts after the first checkpoint may take together: a slow host that cancels a large message again and
+/// again must not make the thread look hung.
+pub const MAX_RESTARTS: Duration = Duration::from_secs(5);
 
 /// What a receive buffer keeps between messages, bytes. A host that sends something large now and then does not hold
 /// the memory for ever.
@@ -52,10 +59,14 @@ impl Channel {
             length: message.len(),
         })?;
         let mut cancelled = Step::SendSize;
+        let mut restarts = Restarts::default();
         for _ in 0..=MAX_CHECKPOINTS {
             match self.try_send(port, message, length)? {
                 ControlFlow::Break(()) => return Ok(()),
                 ControlFlow::Continue(step) => cancelled = step,
+            }
+            if restarts.take_too_long(Instant::now()) {
+                break;
             }
         }
         Err(self.checkpoints(cancelled))
@@ -68,10 +79,14 @@ impl Channel {
         buffer.clear();
         buffer.shrink_to(BUFFER_KEEP);
         let mut cancelled = Step::RecvSize;
+        let mut restarts = Restarts::default();
         for _ in 0..=MAX_CHECKPOINTS {
             match self.try_receive(port, buffer)? {
                 ControlFlow::Break(received) => return Ok(received),
                 ControlFlow::Continue(step) => cancelled = step,
+            }
+            if restarts.take_too_long(Instant::now()) {
+                break;
             }
         }
         buffer.clear();
@@ -281,5 +296,34 @@ impl Channel {
             channel: self.name.id,
             step,
         }
+    }
+}
+
+/// The attempts of one operation after its first checkpoint. The stun of that checkpoint, which may be long, is no part of
+/// their time.
+#[derive(Debug, Default)]
+struct Restarts {
+    begin: Option<Instant>,
+}
+
+impl Restarts {
+    /// An attempt was cancelled at `now`. Whether another one is too much.
+    fn take_too_long(&mut self, now: Instant) -> bool {
+        let begin = *self.begin.get_or_insert(now);
+        now.saturating_duration_since(begin) > MAX_RESTARTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_07_restarts_have_five_seconds() {
+        let mut restarts = Restarts::default();
+        let first = Instant::now();
+        assert!(!restarts.take_too_long(first));
+        assert!(!restarts.take_too_long(first + MAX_RESTARTS));
+        assert!(restarts.take_too_long(first + MAX_RESTARTS + Duration::from_millis(1)));
     }
 }

@@ -19,7 +19,7 @@ mod wire;
 
 pub use self::{
     backoff::Backoff,
-    channel::{Channel, MAX_CHECKPOINTS},
+    channel::{Channel, MAX_CHECKPOINTS, MAX_RESTARTS},
     wire::{Protocol, Status, Step},
 };
 
@@ -48,7 +48,7 @@ pub enum ChannelError {
         status: Status,
     },
     /// Every attempt was cancelled by a checkpoint.
-    #[error("channel {channel}: {step} was cancelled by {} checkpoints in a row", MAX_CHECKPOINTS + 1)]
+    #[error("channel {channel}: {step} was cancelled by {} checkpoints in a row, or for {MAX_RESTARTS:?}", MAX_CHECKPOINTS + 1)]
     Checkpoints {
         /// The host's number of the channel.
         channel: u16,

@@ -3,7 +3,7 @@
 //! A host serves one agent of our name. A second one on the same node (a DaemonSet left over beside the extension) takes
 //! the channel away, loses it to us, and so on: channels that live for seconds only, or a `reset` every few seconds on
 //! one that lives. That is said once; while it lasts the ordinary lines of an outage are left out
-//! but for one a minute. The attempts go on as ever, for they are the heartbeat.
+//! but for one a minute, and for those of an outage that is longer than a fight makes it. The attempts go on as ever, for they are the heartbeat.
 
 use std::time::{Duration, Instant};
 
@@ -123,11 +123,6 @@ impl Contention {
         news
     }
 
-    /// Whether a fight is on.
-    pub const fn is_noticed(&self) -> bool {
-        self.noticed.is_some()
-    }
-
     /// A poll worked. Gives how long the fight lasted that ends with it.
     pub fn held(&mut self, now: Instant) -> Option<Duration> {
         let fight = self.noticed?;
@@ -177,7 +172,6 @@ mod tests {
         contention.connected(now);
         assert_eq!(contention.held(now + 59 * SECOND), None);
         assert!(contention.held(now + 60 * SECOND).is_some());
-        assert!(!contention.is_noticed());
         assert_eq!(contention.lost(now + 61 * SECOND), Loss::Single);
     }
 

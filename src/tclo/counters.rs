@@ -50,7 +50,7 @@ impl Counters {
         }
     }
 
-    /// When the thread last began an iteration. It does so every 5 s at least; far behind, it hangs.
+    /// When the thread last began an iteration or an RPCI call. It does so every 5 s at least; far behind, it hangs.
     pub fn last_step(&self) -> Instant {
         self.begin + Duration::from_millis(self.last_step.load(Relaxed))
     }
@@ -81,7 +81,9 @@ impl Counters {
         self.requests.fetch_add(1, Relaxed);
     }
 
+    /// A call begins. It is a sign of life too, for one iteration makes many.
     pub(super) fn called(&self) {
+        self.stepped(Instant::now());
         self.calls.fetch_add(1, Relaxed);
     }
 
@@ -95,5 +97,21 @@ impl Counters {
 
     pub(super) fn lost(&self) {
         self.losses.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_a_sign_of_life() {
+        let ago = Duration::from_millis(10);
+        let begin = Instant::now().checked_sub(ago).unwrap();
+        let counters = Counters::new(begin);
+        counters.stepped(begin);
+        assert_eq!(counters.last_step(), begin);
+        counters.called();
+        assert!(counters.last_step() >= begin + ago);
     }
 }

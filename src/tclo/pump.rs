@@ -28,6 +28,12 @@ use crate::{
 /// RPCI calls that one step serves: an endless stream of them does not hold up the host's requests, nor the reverse.
 const CALLS_PER_STEP: usize = 16;
 
+/// The time for the calls of one step, when the host is slow: the rest waits for the next one.
+const CALLS_TIME: Duration = Duration::from_secs(1);
+
+/// An outage from here on is told even while another agent fights for the channel, whose losses are not.
+const LONG_OUTAGE: Duration = Duration::from_secs(30);
+
 /// The longest pause of the thread, whatever it waits for: it shows that it lives.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -55,6 +61,8 @@ pub struct Pump<H> {
     buffer: Vec<u8>,
     pace: Pace,
     backoff: Backoff,
+    /// Whether the log says that the outage that is on began.
+    outage_told: bool,
     contention: Contention,
     counters: Arc<Counters>,
     events: Events,
@@ -81,6 +89,7 @@ impl<H: Hypercall> Pump<H> {
             buffer: Vec::new(),
             pace,
             backoff: Backoff::default(),
+            outage_told: false,
             contention: Contention::default(),
             counters,
             events,
@@ -234,10 +243,14 @@ impl<H: Hypercall> Pump<H> {
 
     /// Serves some queued calls; `true` when more may be waiting.
     fn serve_calls(&mut self, now: Instant) -> bool {
+        let begin = Instant::now();
         for _ in 0..CALLS_PER_STEP {
             match self.calls.try_recv() {
                 Ok(call) => self.serve(call, now),
                 Err(_) => return false,
+            }
+            if begin.elapsed() >= CALLS_TIME {
+                break;
             }
         }
         true
@@ -263,7 +276,7 @@ impl<H: Hypercall> Pump<H> {
     fn connect(&mut self, now: Instant) {
         self.rpci.tclo_works();
         if let Some(outage) = self.backoff.succeeded(now)
-            && !self.contention.is_noticed()
+            && std::mem::take(&mut self.outage_told)
         {
             limited!(
                 info,
@@ -296,6 +309,11 @@ impl<H: Hypercall> Pump<H> {
         self.events.tell(Event::Contended);
     }
 
+    fn outage_began(&mut self, error: &ChannelError) {
+        self.outage_told = true;
+        limited!(warn, feature = "tclo", err = %error, "no channel to the host");
+    }
+
     /// The channel failed at `now`: everything that belongs to it goes, and the pauses of [`Backoff`] begin.
     fn lose(&mut self, error: &ChannelError, now: Instant) -> Next {
         self.close();
@@ -303,8 +321,9 @@ impl<H: Hypercall> Pump<H> {
         self.dispatch.on_loss();
         self.pace.restart(now);
         if self.backoff.failed(now) {
+            self.outage_told = false;
             match self.contention.lost(now) {
-                Loss::Single => limited!(warn, feature = "tclo", err = %error, "no channel to the host"),
+                Loss::Single => self.outage_began(error),
                 Loss::Contended => self.contended(),
                 Loss::Again { losses } => {
                     limited!(
@@ -319,6 +338,8 @@ impl<H: Hypercall> Pump<H> {
                 Loss::Quiet => {}
             }
             self.events.tell(Event::Lost { since: now });
+        } else if !self.outage_told && self.backoff.outage(now) >= Some(LONG_OUTAGE) {
+            self.outage_began(error);
         }
         pause(self.backoff.wait(now))
     }

@@ -448,6 +448,25 @@ fn rpci_is_tried_at_once_after_tclo_came_back() {
 }
 
 #[test]
+fn slow_calls_share_one_second_of_a_step() {
+    let mut bench = Bench::new(Host::default());
+    // The pump measures the host with the machine's clock, so this host takes real time.
+    bench.host().respond = Box::new(|request| {
+        if request.starts_with(b"log 0") {
+            std::thread::sleep(SECOND + SECOND / 10);
+        }
+        b"1 ".to_vec()
+    });
+    let answers = [0, 1, 2].map(|n| bench.client.submit(Request::text(format!("log {n}"))));
+    assert_eq!(bench.step(), Next::Now);
+    assert_eq!(commands(&mut bench), ["log 0\\x00"]);
+    assert_eq!(bench.host().seen().polls, 1, "the host is asked in between");
+    bench.settle();
+    assert_eq!(commands(&mut bench), ["log 1\\x00", "log 2\\x00"]);
+    drop(answers);
+}
+
+#[test]
 fn a_reset_ends_the_pause_of_an_rpci_outage() {
     let mut bench = Bench::new(Host::default());
     let attempts = Arc::new(AtomicUsize::new(0));
