@@ -220,11 +220,7 @@ impl Client {
                 |request| async move { service.mounts(request).await },
             )
             .await;
-        if reply.as_ref().is_err_and(CallError::is_overdue) {
-            // Leaves the connection if it is not answered either.
-            _ = self.version().await;
-        }
-        let reply = reply?;
+        let reply = self.questioned(reply).await?;
         let mounts = only(&MOUNTS, reply.messages)?;
         refuse_failure(&MOUNTS, mounts.metadata.as_ref())?;
         Ok(mounts
@@ -242,7 +238,8 @@ impl Client {
 
     /// `Containers` of the pods, as the container runtime tells them: the images of those that run, the pods' own (pause)
     /// among them. The runtime is asked and not containerd, because from Talos 1.14 on it may live in namespaces of its
-    /// own, where only it knows what runs.
+    /// own, where only it knows what runs. A runtime that hangs makes the call hang, as a filesystem does to
+    /// [`Self::mounts`].
     pub async fn containers(&self) -> Result<BTreeSet<String>, CallError> {
         let mut service = MachineServiceClient::new(self.transport()).max_decoding_message_size(MAX_MESSAGE);
         let message = ContainersRequest {
@@ -253,7 +250,8 @@ impl Client {
             .call(&CONTAINERS, message, |request| async move {
                 service.containers(request).await
             })
-            .await?;
+            .await;
+        let reply = self.questioned(reply).await?;
         let list = only(&CONTAINERS, reply.messages)?;
         refuse_failure(&CONTAINERS, list.metadata.as_ref())?;
         Ok(list
@@ -262,6 +260,15 @@ impl Client {
             .filter(|container| RUNNING.contains(&container.status.as_str()) && !container.image.is_empty())
             .map(|container| container.image)
             .collect())
+    }
+
+    /// The reply of a call that can hang alone. If it did not come in time, `Version` tells whether it was only that,
+    /// and leaves the connection if it is not answered either.
+    async fn questioned<R>(&self, reply: Result<R, CallError>) -> Result<R, CallError> {
+        if reply.as_ref().is_err_and(CallError::is_overdue) {
+            _ = self.version().await;
+        }
+        reply
     }
 
     /// `Watch`. The stream's messages have no deadline here; the caller knows which are due.
@@ -321,7 +328,7 @@ impl Client {
             Err(status) => {
                 let error = refused(method, &status, deadline);
                 // The next call is not to wait on a connection that has fallen silent: it may be another OS_Halt.
-                if error.is_overdue() && *method != MOUNTS {
+                if error.is_overdue() && ![MOUNTS, CONTAINERS].contains(method) {
                     self.renew();
                     self.shared.given_up.send_modify(|times| *times += 1);
                 }

@@ -299,12 +299,14 @@ async fn a_call_that_hangs_alone_costs_no_connection() {
     let log = Log::default();
     let _guard = log.capture();
     let node = Node::new();
-    // One filesystem that hangs holds the call up, and nothing else.
+    // One filesystem that hangs holds the call up, and nothing else; so does a container runtime.
     node.fail(client::MOUNTS.path, Fault::Silence);
+    node.fail(client::CONTAINERS.path, Fault::Silence);
     let mut bench = Bench::with_patience(SHORT);
     let _served = node.serve(&bench.socket);
     bench.complete().await;
     bench.client.mounts().await.unwrap_err();
+    bench.client.containers().await.unwrap_err();
     node.put(ResourceType::Hostname, "hostname", &hostname("talos-2"));
     bench.until("the new name", |now| name(now) == "talos-2").await;
     assert_eq!(node.count(LINKS), 1, "the watches stand");
