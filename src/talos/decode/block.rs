@@ -1,5 +1,7 @@
 //! Specs of disks, volumes and mounts.
 
+#![forbid(unsafe_code)]
+
 use prost::Message as _;
 
 use super::DecodeError;

@@ -1,5 +1,7 @@
 //! Specs that say what the node is.
 
+#![forbid(unsafe_code)]
+
 use prost::Message as _;
 
 use super::DecodeError;

@@ -1,5 +1,7 @@
 //! Disks, volumes and mounts. Free space stands in none of these resources; [`Filesystem`] comes from a call.
 
+#![forbid(unsafe_code)]
+
 use serde::Serialize;
 
 /// Disks.block.talos.dev: a whole disk.

@@ -1,5 +1,7 @@
 //! What the node is: its role in the cluster, its image, its boot.
 
+#![forbid(unsafe_code)]
+
 use serde::Serialize;
 
 use super::{Fact, Snapshot};
@@ -54,16 +56,22 @@ impl Extension {
 }
 
 impl Snapshot {
-    /// The id of the schematic: from its own resource where Talos has it, else from the extension that tells it.
+    /// The id of the schematic: from its own resource where Talos has it, else from the extension that tells it. One
+    /// that Talos tells now counts before one that is stale: the release may have changed between.
     pub fn schematic_id(&self) -> Option<&str> {
-        if let Some(schematic) = self.schematic.value() {
-            return Some(&schematic.id);
+        let own = self.schematic.value().map(|schematic| schematic.id.as_str());
+        let extension = self.extensions.value().and_then(|extensions| {
+            extensions
+                .values()
+                .find(|extension| extension.name == Extension::SCHEMATIC)
+                .map(|extension| extension.version.as_str())
+        });
+        let is_stale = matches!(self.schematic, Fact::Stale { .. });
+        if is_stale && matches!(self.extensions, Fact::Known { .. }) {
+            extension.or(own)
+        } else {
+            own.or(extension)
         }
-        self.extensions
-            .value()?
-            .values()
-            .find(|extension| extension.name == Extension::SCHEMATIC)
-            .map(|extension| extension.version.as_str())
     }
 
     /// The Kubernetes node with its name: the one by the node's name, or the only one.
@@ -110,6 +118,16 @@ mod tests {
             },
         };
         assert_eq!(snapshot.schematic_id(), Some("new"));
+        snapshot.schematic.silence(std::time::SystemTime::UNIX_EPOCH);
+        assert_eq!(snapshot.schematic_id(), Some("old"), "what is told now");
+        snapshot.extensions.silence(std::time::SystemTime::UNIX_EPOCH);
+        assert_eq!(snapshot.schematic_id(), Some("new"));
+        snapshot.extensions = Fact::Unknown;
+        assert_eq!(
+            snapshot.schematic_id(),
+            Some("new"),
+            "an old word is better than none"
+        );
     }
 
     #[test]
