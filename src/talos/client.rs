@@ -87,8 +87,8 @@ const MAX_EVENT: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Requests that may wait for the connection: one per watch, a power call and its events.
-const QUEUE: usize = 16;
+/// Requests that may wait for the connection: one per watch, a power call and its events, and those of statistics.
+const QUEUE: usize = 32;
 
 /// How Talos is reached.
 #[derive(Clone, Debug)]
@@ -101,6 +101,8 @@ pub struct Settings {
     pub first_pause: Duration,
     /// Longest pause before another attempt.
     pub longest_pause: Duration,
+    /// After such a time without a word, give or take a fifth, Talos is asked whether it still lives.
+    pub silence: Duration,
 }
 
 impl Settings {
@@ -111,6 +113,7 @@ impl Settings {
             patience: FIRST_ANSWER,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(5),
+            silence: Duration::from_secs(30),
         }
     }
 }
@@ -133,7 +136,7 @@ struct Shared {
     opened: Arc<AtomicU64>,
     /// A call was answered, so Talos knows this process.
     answered: AtomicBool,
-    /// Counts the connections that were left because a call was not answered.
+    /// Counts the connections that were left.
     given_up: watch::Sender<u64>,
 }
 
@@ -156,15 +159,18 @@ impl Client {
         }
     }
 
-    /// Leaves the present connection to the calls that are using it; later ones open another. A connection whose peer
-    /// never answers looks healthy from here and would be used for ever.
+    /// Leaves the present connection to the calls that are using it; later ones open another, perhaps to a Talos that
+    /// has to learn this process again. A connection whose peer never answers looks healthy from here and would be used
+    /// for ever.
     pub(super) fn renew(&self) {
         let fresh = connect_lazily(&self.shared.settings, &self.shared.opened);
         *self.shared.channel.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.shared.answered.store(false, Ordering::Relaxed);
+        self.shared.given_up.send_modify(|times| *times += 1);
     }
 
-    /// Changes whenever a call was not answered and the connection was left because of it. Watches that stand on it
-    /// are quiet on a quiet node, so nobody else would notice.
+    /// Changes whenever a connection is left, above all because a call was not answered. Streams that stand on it are
+    /// quiet on a quiet node, so nobody else would notice.
     pub(super) fn given_up(&self) -> watch::Receiver<u64> {
         self.shared.given_up.subscribe()
     }
@@ -330,7 +336,6 @@ impl Client {
                 // The next call is not to wait on a connection that has fallen silent: it may be another OS_Halt.
                 if error.is_overdue() && ![MOUNTS, CONTAINERS].contains(method) {
                     self.renew();
-                    self.shared.given_up.send_modify(|times| *times += 1);
                 }
                 Err(error)
             }

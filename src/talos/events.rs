@@ -13,11 +13,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use prost::Message as _;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 use tonic::{Code, Status, Streaming};
@@ -34,6 +34,10 @@ use crate::pb::{
 
 /// Characters of a text that is kept from an event; a line in a log takes no more.
 const TEXT: usize = 300;
+
+/// Streams that may end behind their hello and bring nothing before what they should have brought is given up: an event
+/// that is too long to be taken would end every one of them.
+const FRUITLESS: u32 = 2;
 
 /// What comes from the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,13 +163,45 @@ fn short(text: &str) -> String {
 struct Place {
     /// When the first request was made.
     begun: Instant,
-    /// Of the last message, the hello included.
+    /// Of the last event, or of the first hello. A later hello is younger than the history that follows it.
     id: Option<String>,
     /// It is not the first request.
     again: bool,
+    /// Streams in a row that ended behind their hello.
+    fruitless: u32,
 }
 
 impl Place {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            id: None,
+            again: false,
+            fruitless: 0,
+        }
+    }
+
+    /// A stream begins.
+    fn hello(&mut self, id: String) {
+        if !self.again || self.fruitless >= FRUITLESS {
+            self.fruitless = 0;
+            self.pass(id);
+        }
+        self.fruitless += 1;
+    }
+
+    /// An event came.
+    fn event(&mut self, id: String) {
+        self.fruitless = 0;
+        self.pass(id);
+    }
+
+    fn pass(&mut self, id: String) {
+        if !id.is_empty() {
+            self.id = Some(id);
+        }
+    }
+
     fn request(&self) -> EventsRequest {
         match &self.id {
             Some(id) => EventsRequest {
@@ -174,7 +210,8 @@ impl Place {
             },
             // There was no hello yet: what happened since the first request is in the node's history.
             None if self.again => EventsRequest {
-                tail_seconds: i32::try_from(self.begun.elapsed().as_secs().saturating_add(1))
+                // Talos compares with the whole second in which an event was made, so both ends are rounded up.
+                tail_seconds: i32::try_from(self.begun.elapsed().as_secs().saturating_add(2))
                     .unwrap_or(i32::MAX),
                 ..EventsRequest::default()
             },
@@ -188,15 +225,13 @@ impl Place {
 pub(super) async fn follow(client: &Client, heard: &mpsc::Sender<Heard>) -> Infallible {
     let settings = client.settings();
     let mut pause = Pause::new(settings.first_pause, settings.longest_pause);
-    let mut place = Place {
-        begun: Instant::now(),
-        id: None,
-        again: false,
-    };
+    let mut place = Place::begin();
     loop {
         let opened = Instant::now();
+        let given_up = client.given_up();
+        let deadline = client.deadline(&client::EVENTS);
         let end = match client.events(place.request()).await {
-            Ok(stream) => read(client, stream, &mut place, heard).await,
+            Ok(stream) => read(stream, given_up, deadline, &mut place, heard).await,
             Err(status) => Err(status),
         };
         place.again = true;
@@ -216,14 +251,14 @@ pub(super) async fn follow(client: &Client, heard: &mpsc::Sender<Heard>) -> Infa
     }
 }
 
-/// Reads one stream to its end.
+/// Reads one stream to its end, which is also that of its connection: a stream on one that has fallen silent never ends.
 async fn read(
-    client: &Client,
     mut stream: Streaming<machine::Event>,
+    mut given_up: watch::Receiver<u64>,
+    deadline: Duration,
     place: &mut Place,
     heard: &mpsc::Sender<Heard>,
 ) -> Result<(), Status> {
-    let deadline = client.deadline(&client::EVENTS);
     let hello = timeout(deadline, stream.message()).await;
     let Some(hello) = hello.unwrap_or_else(|_| Err(client::overdue(deadline)))? else {
         return Ok(());
@@ -232,19 +267,20 @@ async fn read(
     if heard.send(Heard::Listening).await.is_err() {
         return pending().await;
     }
-    let mut next = Some(hello);
-    while let Some(message) = next {
-        if !message.id.is_empty() {
-            place.id = Some(message.id.clone());
-        }
+    place.hello(hello.id);
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message?,
+            _ = given_up.changed() => return Err(Status::unavailable("the connection was left")),
+        };
+        let Some(message) = message else { return Ok(()) };
         if let Some(event) = Event::read(&message)
             && heard.send(Heard::Event(event)).await.is_err()
         {
             return pending().await;
         }
-        next = stream.message().await?;
+        place.event(message.id);
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -344,20 +380,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_without_an_id_asks_for_the_time_since_it_began() {
-        let mut place = Place {
-            begun: Instant::now(),
-            id: None,
-            again: false,
-        };
+        let mut place = Place::begin();
         assert_eq!(place.request(), EventsRequest::default());
         tokio::time::advance(std::time::Duration::from_millis(2500)).await;
         place.again = true;
-        assert_eq!(place.request().tail_seconds, 3);
+        // An event of the whole second in which the first request was made is up to 3.5 s old by now.
+        assert_eq!(place.request().tail_seconds, 4);
         place.id = Some("d5b0q2g5ahc0s9ab1c2g".into());
         let request = place.request();
         assert_eq!(
             (request.tail_id.as_str(), request.tail_seconds),
             ("d5b0q2g5ahc0s9ab1c2g", 0)
+        );
+    }
+
+    #[test]
+    fn a_later_hello_is_not_taken_for_what_came_before_it() {
+        let mut place = Place::begin();
+        let wanted = |place: &Place| place.request().tail_id;
+        place.hello("10".into());
+        assert_eq!(wanted(&place), "10");
+        place.again = true;
+        place.hello("20".into());
+        assert_eq!(wanted(&place), "10", "the history behind 10 is still to come");
+        place.event("15".into());
+        assert_eq!(wanted(&place), "15");
+        place.hello("30".into());
+        place.hello("40".into());
+        assert_eq!(wanted(&place), "15");
+        place.hello("50".into());
+        assert_eq!(
+            wanted(&place),
+            "50",
+            "two streams brought nothing: what stopped them is passed"
         );
     }
 

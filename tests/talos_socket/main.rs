@@ -86,14 +86,14 @@ impl Bench {
     }
 
     fn with_patience(patience: Duration) -> Self {
+        Self::with(|socket| settings(socket, patience))
+    }
+
+    fn with(settings: impl FnOnce(&Path) -> Settings) -> Self {
         let (directory, socket) = directory();
         let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());
-        let (snapshots, client) = talos::spawn(
-            settings(&socket, patience),
-            every_adapter(),
-            &mut tasks,
-            shutdown.clone(),
-        );
+        let (snapshots, client) =
+            talos::spawn(settings(&socket), every_adapter(), &mut tasks, shutdown.clone());
         Self {
             socket,
             snapshots,

@@ -20,13 +20,13 @@ mod stream;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, info_span, warn};
@@ -158,6 +158,9 @@ impl Follower {
             };
             watches.spawn(stream.run().instrument(info_span!("talos_watch", %resource_type)));
         }
+        let heard = Notify::new();
+        let silence = silence(self.client.clone(), self.settings.silence, &heard);
+        tokio::pin!(silence);
         let reason = loop {
             tokio::select! {
                 () = shutdown.cancelled() => break None,
@@ -165,7 +168,9 @@ impl Follower {
                     break Some(ended.unwrap_or_else(|error| error.to_string()));
                 }
                 Ok(()) = given_up.changed() => break Some(UNANSWERED.to_owned()),
+                reason = &mut silence => break Some(reason),
                 Some(event) = events.recv() => {
+                    heard.notify_one();
                     self.apply(event);
                     // What arrived together is published together.
                     for _ in 1..QUEUE {
@@ -306,6 +311,20 @@ impl Follower {
             }
             news
         });
+    }
+}
+
+/// Asks Talos whether it still lives whenever nothing was heard for a while; gives why it does not. A call and no
+/// keep-alive ping, for Talos closes a quiet connection that is pinged.
+async fn silence(client: Client, longest: Duration, heard: &Notify) -> String {
+    loop {
+        // 300 nodes are not to ask together.
+        let jittered = longest.mul_f64(0.8 + 0.4 * fastrand::f64());
+        if timeout(jittered, heard.notified()).await.is_err()
+            && let Err(error) = client.version().await
+        {
+            return error.to_string();
+        }
     }
 }
 
