@@ -36,6 +36,7 @@ impl Role {
 pub const METHODS: &[(&str, Role)] = &[
     ("/machine.MachineService/Version", Role::Reader),
     ("/machine.MachineService/Mounts", Role::Reader),
+    ("/machine.MachineService/Containers", Role::Reader),
     ("/machine.MachineService/Shutdown", Role::Operator),
     ("/machine.MachineService/Reboot", Role::Operator),
     ("/machine.MachineService/Events", Role::Reader),
@@ -117,6 +118,31 @@ mod tests {
         assert!(!roles(&["OS:ADMIN"]).allow(Role::Reader));
         assert!(!roles(&["os:impersonator"]).allow(Role::Reader));
         assert!(!roles(&[]).allow(Role::Reader));
+    }
+
+    /// The methods of a file of `proto/`, as paths. A server implements each, so these are what the node serves.
+    fn methods(proto: &str) -> Vec<String> {
+        let after = |word: &str| -> Vec<&str> {
+            proto
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(word)?.split(['(', ' ', ';']).next())
+                .collect()
+        };
+        let (package, service) = (after("package ")[0], after("service ")[0]);
+        after("rpc ")
+            .into_iter()
+            .map(|method| format!("/{package}.{service}/{method}"))
+            .collect()
+    }
+
+    #[test]
+    fn every_served_method_has_a_role() {
+        let mut served = methods(include_str!("../../../../proto/machine.proto"));
+        served.extend(methods(include_str!("../../../../proto/cosi.proto")));
+        served.sort();
+        let mut known: Vec<_> = METHODS.iter().map(|(path, _)| *path).collect();
+        known.sort_unstable();
+        assert_eq!(known, served);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Events {
                 usize::try_from(request.tail_events).map_or(KEPT, |tail| tail.min(ring.kept.len()))
             }
             [false, true, false] => count_back(&ring, |kept| kept.event.id > request.tail_id),
-            [false, false, true] => count_back(&ring, |kept| kept.at.elapsed().unwrap_or_default() <= since),
+            [false, false, true] => count_back(&ring, |kept| is_within(since, kept.at, SystemTime::now())),
             _ => 0,
         };
         let contradictory = asked.into_iter().filter(|asked| *asked).count() > 1;
@@ -130,6 +130,15 @@ impl Events {
             events: Arc::clone(self),
         }
     }
+}
+
+/// Whether an event is young enough. An id holds the whole second in which it was made, and that is what Talos compares
+/// with the time now.
+fn is_within(since: Duration, made: SystemTime, now: SystemTime) -> bool {
+    let made = made.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.duration_since(UNIX_EPOCH + Duration::from_secs(made))
+        .unwrap_or_default()
+        <= since
 }
 
 fn count_back(ring: &Ring, wanted: impl Fn(&Kept) -> bool) -> usize {
@@ -238,6 +247,26 @@ mod tests {
         ];
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.len() == 20), "{ids:?}");
+    }
+
+    #[test]
+    fn an_event_is_as_old_as_the_second_it_was_made_in() {
+        let made = UNIX_EPOCH + Duration::from_millis(10_950);
+        let second = Duration::from_secs(1);
+        assert!(is_within(
+            second,
+            made,
+            UNIX_EPOCH + Duration::from_millis(11_000)
+        ));
+        assert!(!is_within(
+            second,
+            made,
+            UNIX_EPOCH + Duration::from_millis(11_050)
+        ));
+        assert!(
+            is_within(second, made, made - second),
+            "a clock that was set back"
+        );
     }
 
     #[tokio::test]
