@@ -162,6 +162,10 @@ pub struct Dns {
     pub servers: Vec<IpAddr>,
     /// In order of preference.
     pub search: Vec<String>,
+    /// Names that are none of the record, because they cannot be sent: the domain and search domains of more than
+    /// [`MAX_NAME`] bytes.
+    #[serde(skip)]
+    pub left_out: usize,
 }
 
 /// Everything a VM tells about its network in one message.
@@ -200,6 +204,7 @@ impl fmt::Display for NicInfo {
             domain,
             servers,
             search,
+            ..
         }) = &self.dns
         {
             let name = [host, domain].map(|part| part.as_deref().unwrap_or("-"));
@@ -287,30 +292,13 @@ impl NicInfo {
 }
 
 impl Dns {
-    /// What the record may hold of it, and how many entries that leaves out. A name is never shortened: half a name is
-    /// another name.
+    /// What the record may hold of it, and how many entries that leaves out, with those that were left out before.
     fn limited(&self) -> (Self, usize) {
-        let fits = |name: &&String| name.len() <= MAX_NAME;
-        let limited = Self {
-            host: self.host.as_ref().filter(fits).cloned(),
-            domain: self.domain.as_ref().filter(fits).cloned(),
-            servers: self.servers.iter().copied().take(MAX_SERVERS).collect(),
-            search: self
-                .search
-                .iter()
-                .filter(fits)
-                .take(MAX_SUFFIXES)
-                .cloned()
-                .collect(),
-        };
-        let entries = |dns: &Self| {
-            usize::from(dns.host.is_some())
-                + usize::from(dns.domain.is_some())
-                + dns.servers.len()
-                + dns.search.len()
-        };
-        let cut = entries(self) - entries(&limited);
-        (limited, cut)
+        let mut limited = self.clone();
+        limited.servers.truncate(MAX_SERVERS);
+        limited.search.truncate(MAX_SUFFIXES);
+        let cut = self.servers.len() - limited.servers.len() + self.search.len() - limited.search.len();
+        (limited, cut + self.left_out)
     }
 }
 

@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::{
     address::{Candidate, Rank, Unfit},
     carrier::Stack,
-    name::{self, HostnameMode},
+    name::{self, HostnameMode, NameError},
     nic::{Address, Dns, MacAddr, Nic, NicInfo},
     origin::{Origins, Sharing},
     route::{self, DefaultRoute},
@@ -469,7 +469,8 @@ fn primary(adapters: &[Adapter<'_>]) -> Option<IpAddr> {
     own.then_some(first.prefix.address)
 }
 
-/// Name and domain stand apart here, whatever form the name has elsewhere.
+/// Name and domain stand apart here, whatever form the name has elsewhere. A name is never shortened: half a name is
+/// another name. A host name that cannot be sent has a line in the log of its own and is not counted here.
 fn dns(snapshot: &Snapshot) -> Option<Dns> {
     let hostname = snapshot.hostname.value();
     let resolvers = snapshot.resolvers.value();
@@ -477,19 +478,17 @@ fn dns(snapshot: &Snapshot) -> Option<Dns> {
         return None;
     }
     let valid = |name: &str| name::check(name).is_ok().then(|| name.to_owned());
+    let domain = hostname.map(|status| &status.domainname);
+    let search = resolvers.map_or(&[][..], |resolvers| &resolvers.search_domains);
+    let too_long = |name: &&String| matches!(name::check(name), Err(NameError::TooLong { .. }));
     Some(Dns {
+        left_out: domain.into_iter().chain(search).filter(too_long).count(),
         host: hostname.and_then(|status| valid(&status.hostname)),
-        domain: hostname.and_then(|status| valid(&status.domainname)),
+        domain: domain.and_then(|domain| valid(domain)),
         servers: resolvers.map_or_else(Vec::new, |resolvers| {
             resolvers.dns_servers.iter().map(IpAddr::to_canonical).collect()
         }),
-        search: resolvers.map_or_else(Vec::new, |resolvers| {
-            resolvers
-                .search_domains
-                .iter()
-                .filter_map(|domain| valid(domain))
-                .collect()
-        }),
+        search: search.iter().filter_map(|domain| valid(domain)).collect(),
     })
 }
 
