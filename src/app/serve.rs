@@ -131,7 +131,7 @@ fn start(
         let (sender, filesystems) = watch::channel(None);
         calls.filesystems = Some(filesystems.clone());
         publisher = publisher.with_disks(filesystems);
-        let follow = disk::follow(Arc::clone(&client), control.clone(), sender);
+        let follow = disk::follow(Arc::clone(&client), control.clone(), snapshots.clone(), sender);
         let shutdown = shutdown.clone();
         tasks.spawn(
             async move {

@@ -53,6 +53,9 @@ const OLDEST: Duration = Duration::from_secs(300);
 const PERIOD: Duration = Duration::from_secs(60);
 /// Share by which it varies.
 const JITTER: f64 = 0.1;
+/// Pause behind the first look that failed; each one after it is twice as long, up to [`PERIOD`]. No two looks are
+/// closer to each other than this.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// One filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -224,17 +227,39 @@ pub fn packed(disks: &[Disk]) -> Vec<u8> {
     bytes
 }
 
-/// Asks Talos for the free space, time and again, as long as somebody wants it. Does not while publishing is
-/// suspended: then filesystems may be frozen.
-pub async fn follow(client: Arc<Client>, control: Control, filesystems: watch::Sender<Filesystems>) {
+/// Asks Talos for the free space, time and again, as long as somebody wants it; at once when Talos has mounted or
+/// unmounted something. Does not while publishing is suspended: then filesystems may be frozen.
+pub async fn follow(
+    client: Arc<Client>,
+    control: Control,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    filesystems: watch::Sender<Filesystems>,
+) {
+    let mounts = move || {
+        let client = Arc::clone(&client);
+        async move { client.mounts().await }
+    };
+    look_at(mounts, control, snapshots, filesystems).await;
+}
+
+/// [`follow`], with the call as a function.
+async fn look_at<F: Future<Output = Result<Vec<Filesystem>, E>>, E: fmt::Display>(
+    mounts: impl Fn() -> F,
+    control: Control,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    filesystems: watch::Sender<Filesystems>,
+) {
     let mut silent = false;
+    let mut pause = FIRST_RETRY;
     let mut wants = control.subscribe();
     loop {
         if wants.wait_for(|wants| !wants.suspended).await.is_err() {
             return;
         }
-        match client.mounts().await {
+        let mounted = owned(mount_points(&snapshots.borrow_and_update()));
+        match mounts().await {
             Ok(list) => {
+                pause = PERIOD;
                 if std::mem::take(&mut silent) {
                     info!(feature = "guestinfo", "Talos tells the free space again");
                 }
@@ -249,7 +274,36 @@ pub async fn follow(client: Arc<Client>, control: Control, filesystems: watch::S
         if filesystems.is_closed() {
             return;
         }
-        sleep(PERIOD.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())).await;
+        sleep(FIRST_RETRY).await;
+        let rest = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64());
+        pause = (pause * 2).min(PERIOD);
+        tokio::select! {
+            () = sleep(rest.saturating_sub(FIRST_RETRY)) => {}
+            () = remounted(&mut snapshots, &mounted) => {}
+            // The next look is that of the resumption.
+            _ = wants.wait_for(|wants| wants.suspended) => {}
+        }
+    }
+}
+
+/// The mount points of a snapshot, to be kept.
+type Mounted = Option<BTreeMap<String, String>>;
+
+fn owned(mounted: Option<BTreeMap<&str, &str>>) -> Mounted {
+    let mounted = mounted?.into_iter();
+    Some(
+        mounted
+            .map(|(target, kind)| (target.into(), kind.into()))
+            .collect(),
+    )
+}
+
+/// Waits until a snapshot has other mount points than `mounted`.
+async fn remounted(snapshots: &mut watch::Receiver<Arc<Snapshot>>, mounted: &Mounted) {
+    let changed = snapshots.wait_for(|snapshot| owned(mount_points(snapshot)) != *mounted);
+    if changed.await.is_err() {
+        // No snapshot will follow; the last one stays true.
+        std::future::pending().await
     }
 }
 
@@ -457,5 +511,64 @@ mod tests {
         let small = told.settle(vec![disk("/var", 1000, 500)], now);
         assert_eq!(told.settle(vec![disk("/var", 1000, 511)], now)[0].free, 511);
         assert_eq!(small[0].free, 500);
+    }
+
+    /// Looks of the first minutes, each failing or not; the moments at which they were.
+    async fn looks(
+        fails: impl Fn(usize) -> bool,
+        drive: impl AsyncFnOnce(&Control, &watch::Sender<Arc<Snapshot>>),
+    ) -> Vec<Duration> {
+        let start = Instant::now();
+        let moments = std::cell::RefCell::new(Vec::new());
+        let control = Control::default();
+        let (snapshots, receiver) = watch::channel(Arc::<Snapshot>::default());
+        let (sender, _filesystems) = watch::channel(None);
+        let mounts = || {
+            let mut moments = moments.borrow_mut();
+            moments.push(start.elapsed());
+            let answer = if fails(moments.len()) {
+                Err("no answer")
+            } else {
+                Ok(Vec::new())
+            };
+            std::future::ready(answer)
+        };
+        tokio::select! {
+            () = look_at(mounts, control.clone(), receiver, sender) => {}
+            () = drive(&control, &snapshots) => {}
+        }
+        moments.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_look_that_fails_is_soon_repeated() {
+        let moments = looks(|look| look < 4, async |_, _| sleep(Duration::from_secs(50)).await).await;
+        assert_eq!(moments.len(), 4, "{moments:?}");
+        assert!(moments[3] <= Duration::from_secs(10), "{moments:?}");
+        let silent = looks(|_| true, async |_, _| sleep(Duration::from_secs(3600)).await).await;
+        assert!((50..=75).contains(&silent.len()), "{}", silent.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_mount_point_and_a_resumption_are_looked_at_at_once() {
+        let second = || sleep(Duration::from_secs(1));
+        let moments = looks(
+            |_| false,
+            async |control, snapshots| {
+                sleep(Duration::from_secs(5)).await;
+                snapshots.send_replace(Arc::new(node()));
+                second().await;
+                // Not another mount point.
+                snapshots.send_modify(|snapshot| Arc::make_mut(snapshot).boot_id = known("6a1b".into()));
+                second().await;
+                control.suspend();
+                second().await;
+                control.resume();
+                second().await;
+            },
+        )
+        .await;
+        let seconds: Vec<u64> = moments.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [0, 5, 8]);
     }
 }
