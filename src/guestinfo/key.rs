@@ -87,6 +87,7 @@ impl Key {
     /// Asks for what the host has under the name of a variable; none for what is no variable of ours, or never stale.
     pub fn get(self) -> Option<Request> {
         match self {
+            Self::PrimaryIp => Some(Request::text("info-get guestinfo.ip")),
             Self::Talos(key) => Some(key.get()),
             Self::Containers => Some(Request::text(format!("info-get guestinfo.{}", self.name()))),
             _ => None,

@@ -263,10 +263,14 @@ impl<R: Rpci> Publisher<R> {
         self.send_containers(&mut sent).await?;
         self.send_state(&snapshot, now, &mut sent).await?;
         if self.schedule.is_stale_due(now) {
-            self.clear_stale(&snapshot).await?;
+            self.clear_stale(&snapshot, facts.network.is_some()).await?;
             self.schedule.stale_cleared();
         }
-        self.log_published(&sent, &facts, !resend && now >= self.log);
+        // The free space of a disk that is written to moves for ever.
+        let routine = sent
+            .iter()
+            .all(|key| matches!(key, Key::Disks | Key::DisksPacked));
+        self.log_published(&sent, &facts, !resend && !routine && now >= self.log);
         Ok(sent)
     }
 
@@ -380,11 +384,17 @@ impl<R: Rpci> Publisher<R> {
             .await
     }
 
-    async fn ask(&mut self, key: Key, request: Request) -> Result<Answer, Stop> {
+    /// Whether this pass may go on: nothing is sent for a life of the host that is over, or while suspended.
+    fn still_wanted(&self) -> Result<(), Stop> {
         let wants = *self.wants.borrow();
         if wants.resets != self.seen.resets || wants.suspended {
             return Err(Stop::Overtaken);
         }
+        Ok(())
+    }
+
+    async fn ask(&mut self, key: Key, request: Request) -> Result<Answer, Stop> {
+        self.still_wanted()?;
         // Until it has answered, the host may have the old value or the new one.
         self.ledger.resend_one(key);
         let reply = self.rpci.call(request).await;

@@ -59,8 +59,8 @@ impl<R: Rpci> Variable<R> {
         std::future::pending().await
     }
 
-    /// Tells `value`, if the host does not have it. `false` when there was no channel: it is worth another try after
-    /// [`RETRY`].
+    /// Tells `value`, if the host does not have it. `false` when there was no channel, or nothing may be sent: it is
+    /// worth another try after [`RETRY`].
     pub async fn tell(&mut self, value: &str) -> bool {
         let value = if self.filled { value } else { "" };
         if self.told.as_deref() == Some(value) {
@@ -69,6 +69,9 @@ impl<R: Rpci> Variable<R> {
         let Some(request) = self.key.text(value) else {
             return true;
         };
+        if self.wants.borrow().suspended {
+            return false;
+        }
         let key = self.key.name();
         match self.rpci.call(request).await {
             Ok(_) => {}
@@ -134,6 +137,18 @@ mod tests {
         host.answer(|_| refused("disabled"));
         assert!(variable.tell("x").await && variable.tell("x").await);
         assert_eq!(host.seen().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn suspended_it_sends_nothing_and_loses_nothing() {
+        let (host, control) = (Arc::new(Host::new()), Control::default());
+        let mut variable = Variable::new(host.clone(), Key::Talos(StateKey::LastError), true, &control);
+        control.suspend();
+        assert!(!variable.tell("x").await && !variable.tell("x").await);
+        assert_eq!(told(&host), [""; 0]);
+        control.resume();
+        assert!(variable.tell("x").await);
+        assert_eq!(told(&host), [r"info-set guestinfo.talos.last-error x\x00"]);
     }
 
     #[tokio::test(start_paused = true)]

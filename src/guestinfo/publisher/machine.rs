@@ -115,8 +115,8 @@ impl<R: Rpci> Publisher<R> {
     }
 
     /// Clears the keys of ours that an earlier life of this machine left and that nobody fills now: those of a clone's
-    /// original would be taken for its own.
-    pub(super) async fn clear_stale(&mut self, snapshot: &Snapshot) -> Result<(), Stop> {
+    /// original would be taken for its own. Its address too, where Talos has told nothing of the network yet.
+    pub(super) async fn clear_stale(&mut self, snapshot: &Snapshot, network_known: bool) -> Result<(), Stop> {
         let told = self.policy.talos_state;
         let state = StateKey::ALL.into_iter();
         let unfilled = state
@@ -128,10 +128,12 @@ impl<R: Rpci> Publisher<R> {
             .as_ref()
             .and_then(|containers| containers.borrow().clone());
         let containers = list.is_none().then_some(Key::Containers);
-        for key in unfilled.chain(containers) {
+        let address = (!network_known).then_some(Key::PrimaryIp);
+        for key in unfilled.chain(containers).chain(address) {
             let (Some(get), Some(clear)) = (key.get(), key.text("")) else {
                 continue;
             };
+            self.still_wanted()?;
             match self.rpci.call(get).await {
                 Ok(value) if value.iter().any(|byte| *byte != 0) => {
                     let answer = self.ask(key, clear).await?;
