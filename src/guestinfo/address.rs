@@ -82,8 +82,8 @@ pub struct Class {
 
 impl Class {
     /// Orders addresses, the best first: shared ones after everything, before them link-local ones, before them
-    /// deprecated ones, then by rank; of one rank IPv4 before IPv6, of one family temporary and secondary ones last, and
-    /// an address that was given to the node (by hand, by DHCP) before one that it made up.
+    /// deprecated ones, then by rank; of one rank IPv4 before IPv6, of one family temporary and secondary ones last,
+    /// and an address that was given to the node (by hand, by DHCP) before one that it made up.
     pub fn order(&self) -> impl Ord + use<> {
         let link_local = self.rank == Rank::LinkLocal;
         (

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! open-vm-tools asks containerd and looks into /proc. From Talos 1.14 on pods can run in a mount and PID namespace of
-//! their own, where neither is seen from a service; machined asks the runtime on their side. The list names workloads to
-//! whoever may read the machine, so it is off unless it is asked for, and the host can switch it off
+//! their own, where neither is seen from a service; machined asks the runtime on their side. The list names workloads
+//! to whoever may read the machine, so it is off unless it is asked for, and the host can switch it off
 //! (`Set_Option enableAppInfo 0`).
 
 #![forbid(unsafe_code)]

@@ -94,8 +94,8 @@ impl Key {
         }
     }
 
-    /// Whether the host has stored the value only if it says nothing: for text under `SetGuestInfo` and for disks, any text in the
-    /// reply means failure, whatever the status (guestInfoServer.c).
+    /// Whether the host has stored the value only if it says nothing: for text under `SetGuestInfo` and for disks, any
+    /// text in the reply means failure, whatever the status (guestInfoServer.c).
     pub const fn silence_means_stored(self) -> bool {
         matches!(
             self,
@@ -110,8 +110,8 @@ impl Key {
     }
 }
 
-/// What the program tells about itself with each registration, for people and scripts. `guestinfo.vmtools.versionNumber`
-/// is left out: it is open-vm-tools' numbering, and scanners judge by it.
+/// What the program tells about itself with each registration, for people and scripts.
+/// `guestinfo.vmtools.versionNumber` is left out: it is open-vm-tools' numbering, and scanners judge by it.
 pub fn program() -> [(Key, String); 3] {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     [

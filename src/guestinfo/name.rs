@@ -63,9 +63,9 @@ pub fn reported(
     Ok(name.to_owned())
 }
 
-/// Whether the Kubernetes node `node` is the host `host`, by the name that Talos gives to the node: in lower case, a dash
-/// for an underscore, without what a node may not be called, without dashes and dots at both ends (`nodename.FromHostname`
-/// of machined's k8s controllers).
+/// Whether the Kubernetes node `node` is the host `host`, by the name that Talos gives to the node: in lower case, a
+/// dash for an underscore, without what a node may not be called, without dashes and dots at both ends
+/// (`nodename.FromHostname` of machined's k8s controllers).
 fn is_named(node: &str, host: &str) -> bool {
     let allowed = |c: char| match c {
         'a'..='z' | '0'..='9' | '-' | '.' => Some(c),

@@ -40,8 +40,8 @@ impl Kernel {
 
     /// The name in VMware's vocabulary, which has none for Talos: the generic one for the kernel's major number.
     ///
-    /// An older host does not know the newer names (`other6xlinux-64` came with vSphere 8.0, `other7xlinux-64` with 9.0)
-    /// and ignores them; it then shows the full name. That is preferred to open-vm-tools' choice, which tells of a
+    /// An older host does not know the newer names (`other6xlinux-64` came with vSphere 8.0, `other7xlinux-64` with
+    /// 9.0) and ignores them; it then shows the full name. That is preferred to open-vm-tools' choice, which tells of a
     /// version 5 for every kernel after 6. Every Talos is 64-bit. The `arm-` prefix is for distributions with a name
     /// of their own.
     fn short_name(&self) -> &'static str {

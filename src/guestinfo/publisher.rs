@@ -244,7 +244,12 @@ impl<R: Rpci> Publisher<R> {
             Some(Err(NameError::Empty)) | None => {}
             Some(Err(error)) => {
                 if !std::mem::replace(&mut self.nameless, true) {
-                    limited!(warn, feature = "guestinfo", err = %error, "the node's name is not sent, the host keeps the last one");
+                    limited!(
+                        warn,
+                        feature = "guestinfo",
+                        err = %error,
+                        "the node's name is not sent, the host keeps the last one"
+                    );
                 }
             }
         }

@@ -31,9 +31,9 @@ pub struct DefaultRoute {
 impl DefaultRoute {
     /// Which of `candidates` the kernel leaves with.
     ///
-    /// The route's own source says it exactly, and shared addresses are none. Without one, it is an address in the network of the gateway; where the
-    /// gateway is link-local or outside of every network, any global address of the adapter, or else any unique local
-    /// one.
+    /// The route's own source says it exactly, and shared addresses are none. Without one, it is an address in the
+    /// network of the gateway; where the gateway is link-local or outside of every network, any global address of the
+    /// adapter, or else any unique local one.
     pub fn sources<'a>(
         &self,
         candidates: impl Iterator<Item = (MacAddr, &'a Candidate<'a>)>,

@@ -1,7 +1,7 @@
 //! One variable of the VM that a feature fills by itself, beside what the publisher knows.
 //!
-//! It is told when it changes and when the host may have forgotten it. The first time an empty value is told too: a clone
-//! or a revert can have left an old one there.
+//! It is told when it changes and when the host may have forgotten it. The first time an empty value is told too: a
+//! clone or a revert can have left an old one there.
 
 #![forbid(unsafe_code)]
 

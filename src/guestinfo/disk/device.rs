@@ -5,8 +5,8 @@
 //!                                          label, or scsi0              unit 1      ──> scsi0:1
 //! ```
 //!
-//! The rules are those of open-vm-tools (diskInfoPosix.c). sysfs answers from memory, whatever state the disk is in. What
-//! is not understood has no name: a wrong one would be somebody else's disk.
+//! The rules are those of open-vm-tools (diskInfoPosix.c). sysfs answers from memory, whatever state the disk is in.
+//! What is not understood has no name: a wrong one would be somebody else's disk.
 
 #![forbid(unsafe_code)]
 
@@ -53,7 +53,8 @@ impl Devices {
         }
     }
 
-    /// The disks that the device `source` (`/dev/sda6`, `/dev/mapper/name`) lies on; empty where one of them has no name.
+    /// The disks that the device `source` (`/dev/sda6`, `/dev/mapper/name`) lies on; empty where one of them has no
+    /// name.
     pub fn of(&mut self, source: &str) -> Vec<String> {
         if let Some(known) = self.known.get(source) {
             return known.clone();

@@ -117,8 +117,8 @@ fn row_13_a_lease_of_one_address_is_no_virtual_address() {
     );
 }
 
-/// terraform-provider-vsphere's waiter for a routable address (virtual_machine_helper.go): of each family the gateway of
-/// the last default route that it sees lies in the network of a reported address.
+/// terraform-provider-vsphere's waiter for a routable address (virtual_machine_helper.go): of each family the gateway
+/// of the last default route that it sees lies in the network of a reported address.
 fn terraform_is_content(record: &NicInfo) -> bool {
     let gateway = |network: &str| {
         let mut defaults = record
