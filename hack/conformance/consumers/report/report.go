@@ -42,6 +42,8 @@ const longestLine = 1 << 20
 type Disk struct {
 	Path, Type     string
 	Capacity, Free int64
+	// Devices are the virtual disks that it lies on: scsi0:1.
+	Devices []string
 }
 
 // Guest is what a guest has told.
@@ -252,6 +254,8 @@ func (g *Guest) takeDisks(payload []byte) error {
 			Free string `json:"free"`
 			Size string `json:"size"`
 			Type string `json:"fstype"`
+
+			Devices []string `json:"devices"`
 		} `json:"disks"`
 	}
 
@@ -277,7 +281,9 @@ func (g *Guest) takeDisks(payload []byte) error {
 			return err
 		}
 
-		g.Disks = append(g.Disks, Disk{Path: text(path), Type: disk.Type, Capacity: size, Free: free})
+		g.Disks = append(g.Disks, Disk{
+			Path: text(path), Type: disk.Type, Capacity: size, Free: free, Devices: disk.Devices,
+		})
 	}
 
 	return nil

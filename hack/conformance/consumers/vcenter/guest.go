@@ -1,10 +1,13 @@
 package vcenter
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/talos-vmtoolsd/talos-vmtoolsd/hack/conformance/consumers/report"
@@ -27,6 +30,8 @@ var (
 		5: types.NetIpConfigInfoIpAddressStatusUnknown,
 		6: types.NetIpConfigInfoIpAddressStatusTentative,
 		7: types.NetIpConfigInfoIpAddressStatusDuplicate,
+		// The vSphere API has no word for an optimistic address, which is in use (RFC 4429) and may still be a duplicate.
+		8: types.NetIpConfigInfoIpAddressStatusUnknown,
 	}
 )
 
@@ -37,7 +42,9 @@ const toolsUnmanaged = "2147483647"
 const notMapped = -1
 
 // guestInfo is what vCenter makes of a report: `guest` of a virtual machine with these adapters.
-func guestInfo(guest *report.Guest, cards []types.BaseVirtualEthernetCard, network string) *types.GuestInfo {
+func guestInfo(
+	guest *report.Guest, devices object.VirtualDeviceList, cards []types.BaseVirtualEthernetCard, network string,
+) *types.GuestInfo {
 	info := &types.GuestInfo{
 		ToolsStatus:                     types.VirtualMachineToolsStatusToolsOk,
 		ToolsRunningStatus:              string(types.VirtualMachineToolsRunningStatusGuestToolsRunning),
@@ -58,6 +65,7 @@ func guestInfo(guest *report.Guest, cards []types.BaseVirtualEthernetCard, netwo
 	for _, disk := range guest.Disks {
 		info.Disk = append(info.Disk, types.GuestDiskInfo{
 			DiskPath: disk.Path, Capacity: disk.Capacity, FreeSpace: disk.Free, FilesystemType: disk.Type,
+			Mappings: mappings(disk.Devices, devices),
 		})
 	}
 
@@ -72,6 +80,45 @@ func guestInfo(guest *report.Guest, cards []types.BaseVirtualEthernetCard, netwo
 	info.IpAddress = primary(guest)
 
 	return info
+}
+
+// mappings are the virtual disks of those names, by their keys. One that the virtual machine does not have is none.
+func mappings(names []string, devices object.VirtualDeviceList) []types.GuestInfoVirtualDiskMapping {
+	var mappings []types.GuestInfoVirtualDiskMapping
+
+	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
+		name := diskName(device.GetVirtualDevice(), devices)
+		if name != "" && slices.Contains(names, name) {
+			mappings = append(mappings, types.GuestInfoVirtualDiskMapping{Key: device.GetVirtualDevice().Key})
+		}
+	}
+
+	return mappings
+}
+
+// diskName is how the guest calls a disk: kind and number of its controller, and its unit there. Empty where the disk is
+// on none.
+func diskName(disk *types.VirtualDevice, devices object.VirtualDeviceList) string {
+	var kind string
+
+	controller := devices.FindByKey(disk.ControllerKey)
+	switch controller.(type) {
+	case types.BaseVirtualSCSIController:
+		kind = "scsi"
+	case *types.VirtualNVMEController:
+		kind = "nvme"
+	case types.BaseVirtualSATAController:
+		kind = "sata"
+	case *types.VirtualIDEController:
+		kind = "ide"
+	}
+
+	numbered, ok := controller.(types.BaseVirtualController)
+	if !ok || kind == "" || disk.UnitNumber == nil {
+		return ""
+	}
+
+	return fmt.Sprintf("%s%d:%d", kind, numbered.GetVirtualController().BusNumber, *disk.UnitNumber)
 }
 
 // primary is what vCenter shows as the address. It has two feeds: the first address of the NIC record, and

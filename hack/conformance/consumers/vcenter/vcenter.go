@@ -123,7 +123,7 @@ func (v *VCenter) Add(name string, macs []string, guest *report.Guest) (*object.
 		kept, cards = append(kept, card), append(cards, card)
 	}
 
-	info := guestInfo(guest, cards, network)
+	info := guestInfo(guest, devices, cards, network)
 	booted := time.Now().Add(-time.Duration(guest.Uptime) * 10 * time.Millisecond) //nolint:gosec,mnd // hundredths
 
 	extra := machine.Config.ExtraConfig
