@@ -1,6 +1,6 @@
 //! The state as lines.
 
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -58,7 +58,7 @@ pub fn lines(sources: &Sources) -> Vec<Line> {
     program(sources, &mut lines);
     let snapshot = Arc::clone(&sources.snapshots.borrow());
     node(&snapshot, &mut lines);
-    published(sources, &snapshot, &mut lines);
+    would_publish(sources, &snapshot, &mut lines);
     bounded(lines)
 }
 
@@ -119,21 +119,57 @@ fn program(sources: &Sources, lines: &mut Vec<Line>) {
     lines.push(("clock", clock));
 }
 
+/// Every fact of the snapshot: its value, or how many there are.
 fn node(snapshot: &Snapshot, lines: &mut Vec<Line>) {
-    let mut facts = Vec::new();
-    facts.push(fact("version", &snapshot.version, json));
-    facts.push(fact("hostname", &snapshot.hostname, json));
-    facts.push(fact("links", &snapshot.links, |all| all.len().to_string()));
-    facts.push(fact("addresses", &snapshot.addresses, |all| {
-        all.len().to_string()
-    }));
-    facts.push(fact("routes", &snapshot.routes, |all| all.len().to_string()));
-    facts.push(fact("node addresses", &snapshot.node_addresses, json));
-    facts.push(fact("node IPs of the kubelet", &snapshot.node_ips, json));
-    facts.push(fact("resolvers", &snapshot.resolvers, json));
-    facts.push(fact("machine", &snapshot.machine, json));
-    facts.push(fact("security", &snapshot.security, json));
-    lines.extend(facts.into_iter().map(|text| ("node", text)));
+    let facts = [
+        fact("version", &snapshot.version, json),
+        fact("hostname", &snapshot.hostname, json),
+        fact("links", &snapshot.links, count),
+        fact("addresses", &snapshot.addresses, count),
+        fact("address specs", &snapshot.address_specs, count),
+        fact("routes", &snapshot.routes, count),
+        fact("node addresses", &snapshot.node_addresses, json),
+        fact("node IPs of the kubelet", &snapshot.node_ips, json),
+        fact("resolvers", &snapshot.resolvers, json),
+        fact("machine", &snapshot.machine, json),
+        fact("security", &snapshot.security, json),
+        fact("machine type", &snapshot.machine_type, |value| {
+            format!("{value:?}")
+        }),
+        fact("node name", &snapshot.nodename, |value| format!("{value:?}")),
+        fact("nodes", &snapshot.nodes, count),
+        fact("cluster name", &snapshot.cluster_name, |value| {
+            format!("{value:?}")
+        }),
+        fact("schematic", &snapshot.schematic, |value| format!("{value:?}")),
+        fact("extensions", &snapshot.extensions, count),
+        fact("boot id", &snapshot.boot_id, |value| format!("{value:?}")),
+        fact("disks", &snapshot.disks, count),
+        fact("discovered volumes", &snapshot.discovered_volumes, count),
+        fact("volumes", &snapshot.volumes, count),
+        fact("mounts", &snapshot.mounts, count),
+        fact("runtime mounts", &snapshot.runtime_mounts, count),
+    ];
+    lines.extend(joined("", facts).into_iter().map(|text| ("node", text)));
+}
+
+fn count<K, V>(all: &Arc<BTreeMap<K, V>>) -> String {
+    all.len().to_string()
+}
+
+/// `parts` in as few lines as hold them, each of which begins with `prefix`.
+fn joined(prefix: &str, parts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(last) if last.len() + part.len() + 2 <= MAX_LINE => {
+                last.push_str("; ");
+                last.push_str(&part);
+            }
+            _ => lines.push(format!("{prefix}{part}")),
+        }
+    }
+    lines
 }
 
 fn fact<T>(name: &str, fact: &Fact<T>, show: impl FnOnce(&T) -> String) -> String {
@@ -147,44 +183,39 @@ fn fact<T>(name: &str, fact: &Fact<T>, show: impl FnOnce(&T) -> String) -> Strin
     }
 }
 
-/// One line for a plain value, one for each part of a record, and one for each decision behind it.
-fn published(sources: &Sources, snapshot: &Snapshot, lines: &mut Vec<Line>) {
+/// What a host that takes everything has: a plain value in one line, the parts of a record and the decisions behind a
+/// value in as few as hold them. What it refused stands in the log.
+fn would_publish(sources: &Sources, snapshot: &Snapshot, lines: &mut Vec<Line>) {
     let answers = sources.calls.latest();
+    let mut texts = Vec::new();
     for entry in guestinfo::render(snapshot, &sources.policy, sources.kernel.as_ref(), &answers) {
         let key = entry.key.name();
         let source = entry.source;
-        if let Some(Value::Disks(disks)) = &entry.value {
-            let lines_of = disks.iter().map(|disk| ("published", format!("{key}: {disk}")));
-            lines.extend(lines_of);
-            continue;
-        }
-        match entry
-            .value
-            .map(|value| serde_json::to_value(value).unwrap_or_default())
-        {
-            None => lines.push(("published", format!("{key}: nothing, from {source}"))),
-            Some(Json::Object(record)) => {
-                lines.push(("published", format!("{key}: a record, from {source}")));
-                for (field, value) in record {
-                    match value {
-                        Json::Array(items) => lines.extend(
-                            items
-                                .into_iter()
-                                .map(|item| ("published", format!("{key} {field}: {item}"))),
-                        ),
-                        value => lines.push(("published", format!("{key} {field}: {value}"))),
+        match entry.value {
+            None => texts.push(format!("{key}: nothing, from {source}")),
+            Some(Value::Disks(disks)) => {
+                texts.push(format!("{key}: {} file systems, from {source}", disks.len()));
+                let disks = disks.iter().map(|disk| disk.to_string());
+                texts.extend(joined(&format!("{key}: "), disks));
+            }
+            Some(value) => match serde_json::to_value(value).unwrap_or_default() {
+                Json::Object(record) => {
+                    texts.push(format!("{key}: a record, from {source}"));
+                    for (field, value) in record {
+                        let items = match value {
+                            Json::Array(items) => items,
+                            value => vec![value],
+                        };
+                        let items = items.iter().map(Json::to_string);
+                        texts.extend(joined(&format!("{key} {field}: "), items));
                     }
                 }
-            }
-            Some(value) => lines.push(("published", format!("{key}: {value}, from {source}"))),
+                value => texts.push(format!("{key}: {value}, from {source}")),
+            },
         }
-        lines.extend(
-            entry
-                .why
-                .into_iter()
-                .map(|why| ("published", format!("{key} because: {why}"))),
-        );
+        texts.extend(joined(&format!("{key} because: "), entry.why));
     }
+    lines.extend(texts.into_iter().map(|text| ("would publish", text)));
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -250,11 +281,16 @@ mod tests {
             "history",
             "clock",
             "node",
-            "published",
+            "would publish",
         ] {
             assert!(lines.iter().any(|(known, _)| *known == part), "{part}: {lines:?}");
         }
-        assert!(lines.contains(&("node", "hostname: not told by Talos yet".to_owned())));
+        let node: Vec<_> = lines.iter().filter(|(part, _)| *part == "node").collect();
+        let unknown = node
+            .iter()
+            .map(|(_, text)| text.matches(": not told by Talos yet").count())
+            .sum::<usize>();
+        assert_eq!((unknown, node.len()), (22, 1), "{node:?}");
         assert!(lines.contains(&("clock", "not compared yet".to_owned())));
     }
 
