@@ -159,8 +159,10 @@ fn what_is_none_of_ours_is_nothing() {
 proptest! {
     /// Whatever a WatchResponse holds, it has a meaning, and the meaning is about the type that was watched.
     #[test]
-    fn any_response_has_a_meaning(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0..8usize) {
-        let Some(resource_type) = ResourceType::ALL.get(kind).copied() else { return Ok(()) };
+    fn any_response_has_a_meaning(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        resource_type in prop::sample::select(ResourceType::ALL.to_vec()),
+    ) {
         let Ok(response) = cosi::WatchResponse::decode(bytes.as_slice()) else { return Ok(()) };
         for event in response.event {
             if let Meaning::Event(Event::Removed { resource_type: told, .. } | Event::Bootstrapped(told)) =
@@ -171,11 +173,20 @@ proptest! {
         }
     }
 
-    /// Any spec under a well-formed envelope.
+    /// Any spec under a well-formed envelope, of every type.
     #[test]
     fn any_spec_is_put_or_undecodable(spec in prop::collection::vec(any::<u8>(), 0..100)) {
-        let meaning = read(ResourceType::Hostname, event(0, "hostname", "running", spec));
-        let read = matches!(meaning, Meaning::Event(Event::Put(_) | Event::Undecodable { .. }));
-        prop_assert!(read, "{:?}", meaning);
+        for resource_type in ResourceType::ALL {
+            let mut told = event(0, resource_type.only_id().unwrap_or("x"), "running", spec.clone());
+            if let Some(metadata) = told.resource.as_mut().and_then(|resource| resource.metadata.as_mut()) {
+                metadata.r#type = resource_type.type_name().to_owned();
+            }
+            let told = match read(resource_type, told) {
+                Meaning::Event(Event::Put(resource)) => Some(resource.resource_type()),
+                Meaning::Event(Event::Undecodable { resource_type, .. }) => Some(resource_type),
+                _ => None,
+            };
+            prop_assert_eq!(told, Some(resource_type));
+        }
     }
 }
