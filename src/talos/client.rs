@@ -87,7 +87,7 @@ const MAX_EVENT: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Requests that may wait for the connection: one per watch, a power call and its events, and those of statistics.
+/// Requests that may wait for the connection: one per watch, a power call and its events, and what is asked beside.
 const QUEUE: usize = 32;
 
 /// How Talos is reached.

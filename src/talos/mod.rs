@@ -47,7 +47,7 @@ use self::{
 /// Follows the node in a task of `tasks` until `shutdown`.
 ///
 /// Gives the snapshots, of which the first knows nothing, and the client, whose calls share the connection. `selection`
-/// decides which links are reported: only their addresses and routes are asked for and held.
+/// decides which links are reported: only their addresses are asked for, and only theirs of the main table's routes held.
 pub fn spawn(
     settings: Settings,
     selection: Selection,
