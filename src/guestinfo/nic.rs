@@ -163,7 +163,7 @@ pub struct Dns {
     /// In order of preference.
     pub search: Vec<String>,
     /// Names that are none of the record, because they cannot be sent: the domain and search domains of more than
-    /// [`MAX_NAME`] bytes.
+    /// 255 bytes.
     #[serde(skip)]
     pub left_out: usize,
 }
