@@ -225,6 +225,6 @@ fn a_refused_capability_is_named_once() {
         .filter(|line| line.contains("tools.set.versiontype"))
         .collect();
     assert_eq!(versions.len(), 1, "{lines:#?}");
-    // Announcement, two forms of the version, and info-set.
-    assert_eq!(lines.len(), 4, "{lines:#?}");
+    // Announcement, two forms of the version, info-set, and the build number.
+    assert_eq!(lines.len(), 5, "{lines:#?}");
 }

@@ -135,12 +135,21 @@ impl Sliding {
 /// A `tracing` event under the limit of this place: the level's name, then what the level's macro takes.
 #[macro_export]
 macro_rules! limited {
-    ($level:ident, $($event:tt)+) => {{
+    // What is not written now must not use up what may be written once the level is raised.
+    (debug, $($event:tt)+) => {
+        if ::tracing::enabled!(::tracing::Level::DEBUG) {
+            $crate::limited!(@debug, $($event)+)
+        }
+    };
+    (@$level:ident, $($event:tt)+) => {{
         static LIMIT: $crate::logging::limit::Limit = $crate::logging::limit::Limit::new();
         if let Some(leave) = LIMIT.leave(::std::time::Instant::now()) {
             ::tracing::$level!(suppressed = leave.suppressed, $($event)+);
         }
     }};
+    ($level:ident, $($event:tt)+) => {
+        $crate::limited!(@$level, $($event)+)
+    };
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ mod tests {
             .iter()
             .map(|(_, text)| text.matches(": not told by Talos yet").count())
             .sum::<usize>();
-        assert_eq!((unknown, node.len()), (22, 1), "{node:?}");
+        assert_eq!((unknown, node.len()), (23, 1), "{node:?}");
         assert!(lines.contains(&("clock", "not compared yet".to_owned())));
     }
 
