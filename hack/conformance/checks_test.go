@@ -213,6 +213,9 @@ func checkWalk(i *inspection) error {
 	return nil
 }
 
+// routedNoK8s is the list of node addresses that the daemon reads beside the default one.
+var routedNoK8s = network.FilteredNodeAddressID(network.NodeAddressRoutedID, "no-k8s")
+
 // somethingOf is a resource that a node with these links may have.
 func somethingOf(random *rand.Rand, links []*network.LinkStatus) resource.Resource {
 	link := links[random.IntN(len(links))]
@@ -242,7 +245,7 @@ func somethingOf(random *rand.Rand, links []*network.LinkStatus) resource.Resour
 
 		return route("inet4/"+gateway+"//1024", link, "", gateway)
 	case 4:
-		return nodeAddresses([]string{"default", "current", "routed"}[random.IntN(3)], host.String()+"/24", "2001:db8::1/64")
+		return nodeAddresses([]string{"default", "current", routedNoK8s}[random.IntN(3)], host.String()+"/24", "2001:db8::1/64")
 	default:
 		return hostname(fmt.Sprintf("node-%d", random.IntN(9)), []string{"", "example.org"}[random.IntN(2)])
 	}
@@ -259,7 +262,7 @@ func checkGoingAway(i *inspection) error {
 	for _, r := range []resource.Resource{
 		address(eth0, "2001:db8::5/64"),
 		route("inet6/fe80::1//1024", eth0, "", ""),
-		nodeAddresses(network.NodeAddressRoutedID), nodeIPs(k8s.KubeletID),
+		nodeAddresses(routedNoK8s), nodeIPs(k8s.KubeletID),
 		disk("sda", 0), mount("EPHEMERAL", "", ""), kubernetesNode("talos-cp-1", false, false),
 		machineType(machinetype.TypeUnknown), nodename(""), extensionStatus("1", "", ""),
 	} {

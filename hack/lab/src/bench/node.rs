@@ -10,7 +10,6 @@
 //! time is this process's alone, so it has the follower's work and the asking.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
@@ -25,12 +24,23 @@ use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeVal,
 };
-use talos_vmtoolsd::talos::{self, Selection, Settings, snapshot::LinkStatus};
+use talos_vmtoolsd::{
+    guestinfo,
+    talos::{self, Settings},
+};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Links and addresses of the pods.
 const CROWDS: [(u32, u32); 4] = [(60, 100), (600, 1000), (3000, 5000), (6000, 10_000)];
+/// The crowd that the bounds are for.
+const BOUNDED: (u32, u32) = (3000, 5000);
+/// Its bounds: start to the first complete snapshot, peak memory, share of a core at [`CHURN`], and a change to its
+/// snapshot (median).
+const BOUND_SNAPSHOT_MS: f64 = 300.0;
+const BOUND_PEAK_KB: u64 = 8192;
+const BOUND_LOAD: f64 = 0.002;
+const BOUND_CHANGE_MS: f64 = 2.0;
 /// Runs of `query`.
 const QUERIES: usize = 7;
 /// Address changes a second on links that are not reported, and for how long.
@@ -52,7 +62,7 @@ pub struct Arguments {
     program: Option<PathBuf>,
 }
 
-/// Runs the benchmark and prints one line per crowd.
+/// Runs the benchmark, prints one line per crowd, and fails when a bound is broken.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let program = match arguments.program {
         Some(program) => program,
@@ -69,6 +79,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "change CPU us",
         "irrelevant CPU us",
     );
+    let mut kept = true;
     for (links, addresses) in CROWDS {
         let node = Node::start()?;
         node.tell(&format!("crowd {links} links {addresses} addresses"))?;
@@ -82,16 +93,32 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .enable_all()
             .build()?;
         let cost = runtime.block_on(follow(&node))?;
+        let (snapshot, latency) = (milliseconds(median(times)), milliseconds(cost.latency));
+        if (links, addresses) == BOUNDED {
+            kept = snapshot <= BOUND_SNAPSHOT_MS
+                && peak <= BOUND_PEAK_KB
+                && cost.load <= BOUND_LOAD
+                && latency <= BOUND_CHANGE_MS;
+        }
         println!(
-            "{links:>6} {addresses:>9} {:>12.1} {peak:>12} {:>14.3} {:>16.2} {:>14.0} {:>18.0}",
-            milliseconds(median(times)),
+            "{links:>6} {addresses:>9} {snapshot:>12.1} {peak:>12} {:>14.3} {latency:>16.2} {:>14.0} {:>18.0}",
             cost.load * 100.0,
-            milliseconds(cost.latency),
             milliseconds(cost.change) * 1e3,
             milliseconds(cost.irrelevant) * 1e3,
         );
     }
-    Ok(ExitCode::SUCCESS)
+    let (links, addresses) = BOUNDED;
+    println!(
+        "bounds at {links} links and {addresses} addresses ({BOUND_SNAPSHOT_MS} ms, {BOUND_PEAK_KB} kB, {} %, \
+         {BOUND_CHANGE_MS} ms): {}",
+        BOUND_LOAD * 100.0,
+        if kept { "kept" } else { "BROKEN" }
+    );
+    Ok(if kept {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -231,15 +258,11 @@ struct Cost {
 
 /// Follows the node.
 async fn follow(node: &Node) -> anyhow::Result<Cost> {
-    let physical: Selection = Arc::new(|links: &BTreeMap<String, LinkStatus>| {
-        let physical = links.iter().filter(|(_, link)| link.is_physical());
-        physical.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
-    });
     let mut tasks = JoinSet::new();
     let shutdown = CancellationToken::new();
     let (mut snapshots, _client) = talos::spawn(
         Settings::new(&node.socket),
-        physical,
+        Arc::new(guestinfo::reported_links),
         &mut tasks,
         shutdown.clone(),
     );
