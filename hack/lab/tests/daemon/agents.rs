@@ -18,7 +18,7 @@ const RATE: f64 = 1.25;
 const AT_ONCE: f64 = 4.0;
 
 /// Lets the two be for so long. A fight is noticed after three losses.
-const SCENARIO: &str = "power-on\nexpect running within 20s\nwait 15s\nexpect heartbeat green within 2s\n\
+const SCENARIO: &str = "power-on\nexpect running within 20s\nwait 20s\nexpect heartbeat green within 2s\n\
                         expect registered within 5s\n";
 
 /// How often each process opened a TCLO channel, by its number.
