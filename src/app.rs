@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     backdoor::{self, Detection, Refusal},
     config,
+    jitter::jittered,
     logging::{self, Log},
     supervisor::StopSignals,
 };
@@ -104,7 +105,7 @@ fn on_this_machine(settings: &config::Settings, stop: &StopSignals, log: &Log) -
                     warn!(err = %refusal, retry = ?REFUSED_PAUSE, "the VMware host does not serve us: staying idle");
                     last = Some(refusal);
                 }
-                let pause = REFUSED_PAUSE.mul_f64(0.8 + 0.4 * fastrand::f64());
+                let pause = jittered(&mut fastrand::Rng::new(), REFUSED_PAUSE, 0.2);
                 if stop
                     .wait(Some(pause))
                     .context("cannot wait for signals")?

@@ -161,7 +161,7 @@ impl Dispatch {
     fn announce(&mut self, ask: Ask<'_>) {
         let request = Request::text(UNIFIED_LOOP);
         let outcome = ask(&request);
-        self.announced = !outcome.as_ref().is_err_and(is_lost);
+        self.announced = !outcome.as_ref().is_err_and(RpciError::is_lost);
         self.note(&request, outcome.err());
     }
 
@@ -173,7 +173,7 @@ impl Dispatch {
 
     /// Logs that the host did not take something of ours, once for each command.
     fn note(&mut self, request: &Request, error: Option<RpciError>) {
-        let Some(error) = error.filter(|error| !is_lost(error)) else {
+        let Some(error) = error.filter(|error| !error.is_lost()) else {
             return;
         };
         let command = request.name();
@@ -182,14 +182,6 @@ impl Dispatch {
             self.refused.insert(command);
         }
     }
-}
-
-/// Whether the channel failed, and not the command.
-const fn is_lost(error: &RpciError) -> bool {
-    matches!(
-        error,
-        RpciError::Channel { .. } | RpciError::Deadline { .. } | RpciError::NotQueued { .. }
-    )
 }
 
 impl fmt::Debug for Dispatch {

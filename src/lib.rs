@@ -22,6 +22,7 @@ pub mod config;
 pub mod dispatch;
 pub mod guestinfo;
 pub mod hostlog;
+pub mod jitter;
 pub mod lifecycle;
 pub mod logging;
 pub mod message;

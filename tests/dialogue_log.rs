@@ -10,40 +10,18 @@
 
 #[path = "dialogue/host.rs"]
 mod host;
+#[path = "dialogue/lines.rs"]
+mod lines;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use talos_vmtoolsd::rpci::{self, Request};
-use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+use tracing_subscriber::filter::LevelFilter;
 
 use host::{At, Bench, Host};
+use lines::Lines;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 /// The lines of level info and above that `action` wrote.
 fn logged(action: impl FnOnce()) -> Vec<String> {
@@ -54,11 +32,7 @@ fn logged(action: impl FnOnce()) -> Vec<String> {
         .with_writer(lines.clone())
         .finish();
     tracing::subscriber::with_default(subscriber, action);
-    let bytes = lines.0.lock().unwrap();
-    String::from_utf8_lossy(&bytes)
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    lines.all()
 }
 
 #[test]

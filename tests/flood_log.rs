@@ -11,14 +11,10 @@
 
 #[path = "dialogue/host.rs"]
 mod host;
+#[path = "dialogue/lines.rs"]
+mod lines;
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    future, io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, future, sync::Arc, time::Duration};
 
 use talos_vmtoolsd::{
     clock,
@@ -40,9 +36,10 @@ use tokio::{
     time::advance,
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+use tracing_subscriber::filter::LevelFilter;
 
 use host::{Bench, Host};
+use lines::Lines;
 
 /// How often each request comes.
 const TIMES: usize = 10_000;
@@ -106,36 +103,14 @@ impl Machine for Refusing {
     }
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 /// How many lines each place in the code has written: the place stands in front of the message.
 fn by_place(lines: &Lines) -> BTreeMap<String, usize> {
-    let bytes = lines.0.lock().unwrap();
     let mut places = BTreeMap::new();
-    for line in String::from_utf8_lossy(&bytes).lines() {
+    for line in lines.all() {
         let place = line
             .split(' ')
             .find(|word| word.starts_with("src/"))
-            .unwrap_or(line);
+            .unwrap_or(&line);
         *places.entry(place.to_owned()).or_insert(0) += 1;
     }
     places

@@ -294,8 +294,8 @@ mutant pause-reset $backoff 'a channel that works ends the pauses' \
             .take()'
 
 mutant pause-jitter $backoff 'pauses vary' \
-    '1.0 - JITTER + 2.0 * JITTER * random.f64()' \
-    'if GONE { 1.0 } else { 1.0 - JITTER + 2.0 * JITTER * random.f64() }'
+    'jittered(&mut self.random, outage.pause, JITTER)' \
+    'jittered(&mut self.random, outage.pause, if GONE { 0.0 } else { JITTER })'
 
 dispatch=src/dispatch.rs
 

@@ -30,6 +30,7 @@ use crate::{
     backdoor::{Hypercall, host_time},
     guestinfo::{Variable, variable},
     hostlog::HostLog,
+    jitter::jittered,
     limited,
     rpci::Rpci,
     tclo::thread::{AccessError, PortAccess},
@@ -104,7 +105,7 @@ impl<R: Rpci, M: Meter> Clock<R, M> {
             loop {
                 let told = self.look().await;
                 let pause = if told { PERIOD } else { variable::RETRY };
-                let pause = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random.f64());
+                let pause = jittered(&mut random, pause, JITTER);
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = self.trigger.0.notified() => {}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Ask, Dispatch, REGISTRATION_RETRY, is_lost};
+use super::{Ask, Dispatch, REGISTRATION_RETRY};
 use crate::{
     guestinfo,
     rpci::{Request, RpciError},
@@ -72,7 +72,7 @@ impl Dispatch {
     fn tell(&mut self, request: &Request, ask: Ask<'_>) -> Result<bool, RpciError> {
         match ask(request) {
             Ok(_) => Ok(true),
-            Err(error) if is_lost(&error) => Err(error),
+            Err(error) if error.is_lost() => Err(error),
             Err(error) => {
                 self.note(request, Some(error));
                 Ok(false)

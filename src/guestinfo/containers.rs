@@ -21,7 +21,7 @@ use tracing_subscriber::fmt::{
 };
 
 use super::control::Control;
-use crate::talos::Client;
+use crate::{jitter::jittered, talos::Client};
 
 /// Longest text, in bytes; open-vm-tools stops there too (containerInfo.c).
 const MAX_LIST: usize = 63 * 1024;
@@ -87,6 +87,7 @@ pub fn once(images: &BTreeSet<String>) -> Containers {
 /// Asks Talos for the images, time and again, as long as somebody wants them. Does not while publishing is suspended.
 pub async fn follow(client: Arc<Client>, control: Control, list: watch::Sender<Containers>) {
     let mut told = Told::default();
+    let mut random = fastrand::Rng::new();
     let mut silent = false;
     let mut period = FIRST_PERIOD;
     let mut wants = control.subscribe();
@@ -113,7 +114,7 @@ pub async fn follow(client: Arc<Client>, control: Control, list: watch::Sender<C
         if list.is_closed() {
             return;
         }
-        sleep(period.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())).await;
+        sleep(jittered(&mut random, period, JITTER)).await;
         period = (period * 2).min(PERIOD);
     }
 }

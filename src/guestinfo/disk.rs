@@ -27,6 +27,7 @@ use tracing::{debug, info};
 pub use self::device::Devices;
 use super::control::Control;
 use crate::{
+    jitter::jittered,
     rpci::Request,
     talos::{Client, Snapshot, snapshot::Filesystem},
 };
@@ -249,6 +250,7 @@ async fn look_at<F: Future<Output = Result<Vec<Filesystem>, E>>, E: fmt::Display
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     filesystems: watch::Sender<Filesystems>,
 ) {
+    let mut random = fastrand::Rng::new();
     let mut silent = false;
     let mut pause = FIRST_RETRY;
     let mut wants = control.subscribe();
@@ -275,7 +277,7 @@ async fn look_at<F: Future<Output = Result<Vec<Filesystem>, E>>, E: fmt::Display
             return;
         }
         sleep(FIRST_RETRY).await;
-        let rest = pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64());
+        let rest = jittered(&mut random, pause, JITTER);
         pause = (pause * 2).min(PERIOD);
         tokio::select! {
             () = sleep(rest.saturating_sub(FIRST_RETRY)) => {}

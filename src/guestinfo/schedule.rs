@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::jitter::jittered;
+
 /// What follows a change within this time goes into one message.
 const QUIET: Duration = Duration::from_millis(100);
 /// The same after a change that did not concern the host: bounds the work under a flood of them.
@@ -86,7 +88,7 @@ impl Schedule {
             stale: None,
             state: None,
             retry: None,
-            resend: now + varied(&mut random, RESEND, RESEND_JITTER),
+            resend: now + jittered(&mut random, RESEND, RESEND_JITTER),
             quiet: now,
             calm: now,
             blocked: now,
@@ -152,7 +154,7 @@ impl Schedule {
         }
         let resend = now >= self.resend;
         if resend {
-            self.resend = now + varied(&mut self.random, RESEND, RESEND_JITTER);
+            self.resend = now + jittered(&mut self.random, RESEND, RESEND_JITTER);
             self.uptime = now;
         }
         resend
@@ -179,7 +181,7 @@ impl Schedule {
 
     /// It was.
     pub fn uptime_told(&mut self, now: Instant) {
-        self.uptime = now + varied(&mut self.random, UPTIME, UPTIME_JITTER);
+        self.uptime = now + jittered(&mut self.random, UPTIME, UPTIME_JITTER);
     }
 
     /// Whether statistics are to be sent.
@@ -189,7 +191,7 @@ impl Schedule {
 
     /// They were.
     pub fn statistics_told(&mut self, now: Instant) {
-        self.statistics = Some(now + varied(&mut self.random, STATISTICS, STATISTICS_JITTER));
+        self.statistics = Some(now + jittered(&mut self.random, STATISTICS, STATISTICS_JITTER));
     }
 
     /// Whether what an earlier life left is to be cleared.
@@ -209,7 +211,7 @@ impl Schedule {
 
     /// When a value that is refused `now` may be tried again.
     pub fn after_refusal(&mut self, now: Instant) -> Instant {
-        now + varied(&mut self.random, REFUSED, REFUSED_JITTER)
+        now + jittered(&mut self.random, REFUSED, REFUSED_JITTER)
     }
 
     /// Something that was refused is to be tried again at `when`; none when nothing is.
@@ -241,7 +243,7 @@ impl Schedule {
             Some(last) => (last * 2).min(RETRY_LONGEST),
         };
         self.backoff = Some(pause);
-        self.blocked = now + varied(&mut self.random, pause, RETRY_JITTER);
+        self.blocked = now + jittered(&mut self.random, pause, RETRY_JITTER);
         self.pass_at(self.blocked);
     }
 
@@ -249,11 +251,6 @@ impl Schedule {
     fn pass_at(&mut self, when: Instant) {
         self.pass = Some(self.pass.map_or(when, |planned| planned.min(when)));
     }
-}
-
-/// `period`, more or less.
-fn varied(random: &mut fastrand::Rng, period: Duration, share: f64) -> Duration {
-    period.mul_f64(1.0 - share + 2.0 * share * random.f64())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
     control::{Control, Wants},
     key::Key,
 };
-use crate::rpci::{Rpci, RpciError};
+use crate::rpci::Rpci;
 
 /// Pause before a value is told again that found no channel.
 pub const RETRY: Duration = Duration::from_secs(5);
@@ -75,10 +75,7 @@ impl<R: Rpci> Variable<R> {
         let key = self.key.name();
         match self.rpci.call(request).await {
             Ok(_) => {}
-            Err(
-                error
-                @ (RpciError::Channel { .. } | RpciError::Deadline { .. } | RpciError::NotQueued { .. }),
-            ) => {
+            Err(error) if error.is_lost() => {
                 debug!(feature = "guestinfo", key, err = %error, "a variable waits for the host");
                 return false;
             }

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::jitter::jittered;
+
 /// Pause before the second reopening.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -49,13 +51,13 @@ impl Backoff {
             .is_some_and(|last| now.saturating_duration_since(last) < FLAPPING);
         self.last_failure = Some(now);
         if let Some(outage) = &mut self.outage {
-            outage.due = now + outage.pause.mul_f64(factor(&mut self.random));
+            outage.due = now + jittered(&mut self.random, outage.pause, JITTER);
             outage.pause = (outage.pause * 2).min(LAST_PAUSE);
             return false;
         }
         // A channel that is lost again as soon as it was found does not buy an immediate attempt each time.
         let first = if flapping {
-            FIRST_PAUSE.mul_f64(factor(&mut self.random))
+            jittered(&mut self.random, FIRST_PAUSE, JITTER)
         } else {
             Duration::ZERO
         };
@@ -100,10 +102,6 @@ impl Backoff {
             .as_ref()
             .map_or(Duration::ZERO, |outage| outage.due.saturating_duration_since(now))
     }
-}
-
-fn factor(random: &mut fastrand::Rng) -> f64 {
-    1.0 - JITTER + 2.0 * JITTER * random.f64()
 }
 
 #[cfg(test)]

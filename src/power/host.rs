@@ -117,11 +117,7 @@ impl<R: Rpci> Host<R> {
         loop {
             match self.rpci.call(request.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(
-                    error @ (RpciError::Channel { .. }
-                    | RpciError::Deadline { .. }
-                    | RpciError::NotQueued { .. }),
-                ) => match pauses.next() {
+                Err(error) if error.is_lost() => match pauses.next() {
                     Some(pause) => sleep(pause).await,
                     None => return Err(error),
                 },

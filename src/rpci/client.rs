@@ -88,28 +88,15 @@ pub type Calls = mpsc::Receiver<Call>;
 pub struct Client {
     queue: mpsc::Sender<Call>,
     waker: Waker,
-    deadline: Duration,
 }
 
 /// A client, and the queue that the backdoor thread serves whenever `waker` wakes it.
 pub fn client(waker: Waker) -> (Client, Calls) {
     let (queue, calls) = mpsc::channel(QUEUE);
-    let client = Client {
-        queue,
-        waker,
-        deadline: DEADLINE,
-    };
-    (client, calls)
+    (Client { queue, waker }, calls)
 }
 
 impl Client {
-    /// The same client with another deadline for each call.
-    #[must_use]
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
     /// Queues one request without waiting for anything, for threads that have no runtime. `None` when the queue is full
     /// or the backdoor thread has ended. A receiver that is dropped takes the request back, if it was not sent yet.
     pub fn submit(&self, request: Request) -> Option<Answer> {
@@ -143,11 +130,11 @@ impl Rpci for Client {
     async fn call(&self, request: Request) -> Result<Vec<u8>, RpciError> {
         let command = request.name();
         let mut queued = false;
-        match timeout(self.deadline, self.queue_and_wait(request, &mut queued)).await {
+        match timeout(DEADLINE, self.queue_and_wait(request, &mut queued)).await {
             Ok(answer) => answer,
             Err(_) if queued => Err(RpciError::Deadline {
                 command,
-                deadline: self.deadline,
+                deadline: DEADLINE,
             }),
             Err(_) => Err(RpciError::NotQueued {
                 command,

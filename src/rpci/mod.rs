@@ -86,6 +86,14 @@ pub enum RpciError {
 }
 
 impl RpciError {
+    /// Whether the channel failed and not the request: the host has said nothing to it, and another try may succeed.
+    pub const fn is_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Channel { .. } | Self::Deadline { .. } | Self::NotQueued { .. }
+        )
+    }
+
     /// Whether the host has certainly seen nothing of the request, which may then be made again, whatever it does.
     pub const fn is_unsent(&self) -> bool {
         matches!(self, Self::Channel { unsent: true, .. } | Self::NotQueued { .. })

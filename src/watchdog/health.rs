@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::rpci::{Answer, Request, RpciError};
+use crate::rpci::{Answer, Request};
 
 /// The words that a host knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +49,7 @@ impl Health {
             match answer.try_recv() {
                 Ok(Ok(_)) => self.told = Some(sent),
                 // No channel: the next look tries again.
-                Ok(Err(
-                    RpciError::Channel { .. } | RpciError::Deadline { .. } | RpciError::NotQueued { .. },
-                )) => {}
+                Ok(Err(error)) if error.is_lost() => {}
                 Ok(Err(_)) => self.refused = true,
                 // The backdoor thread has not got to it; what is dropped here is not sent any more.
                 Err(_) => {}
@@ -71,6 +69,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::rpci::RpciError;
 
     /// What was sent, to a host that answers so.
     fn tell(health: &mut Health, condition: Condition, reply: Result<Vec<u8>, RpciError>) -> Option<String> {

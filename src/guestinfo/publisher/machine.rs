@@ -6,7 +6,7 @@ use tracing::debug;
 use super::{Answer, Publisher, Stop};
 use crate::{
     guestinfo::{disk, key::Key, talos_state::StateKey},
-    rpci::{Request, Rpci, RpciError},
+    rpci::{Request, Rpci},
     talos::Snapshot,
 };
 
@@ -144,15 +144,9 @@ impl<R: Rpci> Publisher<R> {
                         "cleared a stale value"
                     );
                 }
+                Err(error) if error.is_lost() => return Err(Stop::NoChannel(error)),
                 // Nothing there, or nothing to be had.
-                Ok(_)
-                | Err(RpciError::Refused { .. } | RpciError::Malformed { .. } | RpciError::TooLarge { .. }) =>
-                    {}
-                Err(
-                    error @ (RpciError::Channel { .. }
-                    | RpciError::Deadline { .. }
-                    | RpciError::NotQueued { .. }),
-                ) => return Err(Stop::NoChannel(error)),
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(())

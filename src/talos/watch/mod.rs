@@ -38,6 +38,7 @@ use super::{
     resource::ResourceType,
     snapshot::Snapshot,
 };
+use crate::jitter::jittered;
 
 /// Events that may wait for the reducer. A task that fills it waits, and Talos with it, so a storm costs no memory.
 const QUEUE: usize = 64;
@@ -317,10 +318,10 @@ impl Follower {
 /// Asks Talos whether it still lives whenever nothing was heard for a while; gives why it does not. A call and no
 /// keep-alive ping, for Talos closes a quiet connection that is pinged.
 async fn silence(client: Client, longest: Duration, heard: &Notify) -> String {
+    let mut random = fastrand::Rng::new();
     loop {
-        // 300 nodes are not to ask together.
-        let jittered = longest.mul_f64(0.8 + 0.4 * fastrand::f64());
-        if timeout(jittered, heard.notified()).await.is_err()
+        let pause = jittered(&mut random, longest, 0.2);
+        if timeout(pause, heard.notified()).await.is_err()
             && let Err(error) = client.version().await
         {
             return error.to_string();
