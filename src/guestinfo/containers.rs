@@ -11,7 +11,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, info};
@@ -27,7 +27,8 @@ use crate::{jitter::jittered, talos::Client};
 const MAX_LIST: usize = 63 * 1024;
 /// Most images (containerInfo.c).
 const MAX_IMAGES: usize = 256;
-/// Pause behind the first look. Pods start with the node; so each pause is twice the last one.
+/// Pause behind the first look, and behind the first that fails. Pods start with the node; so each pause is twice the
+/// last one.
 const FIRST_PERIOD: Duration = Duration::from_secs(5);
 /// What it grows to.
 const PERIOD: Duration = Duration::from_secs(900);
@@ -86,6 +87,19 @@ pub fn once(images: &BTreeSet<String>) -> Containers {
 
 /// Asks Talos for the images, time and again, as long as somebody wants them. Does not while publishing is suspended.
 pub async fn follow(client: Arc<Client>, control: Control, list: watch::Sender<Containers>) {
+    let images = move || {
+        let client = Arc::clone(&client);
+        async move { client.containers().await }
+    };
+    look_at(images, control, list).await;
+}
+
+/// [`follow`], with the call as a function.
+async fn look_at<F: Future<Output = Result<BTreeSet<String>, E>>, E: fmt::Display>(
+    images: impl Fn() -> F,
+    control: Control,
+    list: watch::Sender<Containers>,
+) {
     let mut told = Told::default();
     let mut random = fastrand::Rng::new();
     let mut silent = false;
@@ -96,7 +110,7 @@ pub async fn follow(client: Arc<Client>, control: Control, list: watch::Sender<C
         if wanted.await.is_err() {
             return;
         }
-        match client.containers().await {
+        match images().await {
             Ok(images) => {
                 if std::mem::take(&mut silent) {
                     info!(feature = "guestinfo", "Talos tells the containers again");
@@ -108,6 +122,8 @@ pub async fn follow(client: Arc<Client>, control: Control, list: watch::Sender<C
             Err(error) if silent => debug!(feature = "guestinfo", err = %error, "no containers"),
             Err(error) => {
                 silent = true;
+                // The runtime restarts, mostly; it is not to cost a quarter of an hour.
+                period = FIRST_PERIOD;
                 info!(feature = "guestinfo", reason = %error, "Talos does not tell the containers");
             }
         }
@@ -184,5 +200,34 @@ mod tests {
     fn the_time_is_of_today() {
         let time = now();
         assert!(time.ends_with('Z') && time.starts_with("20"), "{time}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_soon_repeated() {
+        let start = tokio::time::Instant::now();
+        let moments = std::cell::RefCell::new(Vec::new());
+        let (sender, _list) = watch::channel(None);
+        // A runtime that restarts after hours.
+        let failing = Duration::from_secs(4 * 3600)..Duration::from_secs(5 * 3600);
+        let look = || {
+            let at = start.elapsed();
+            moments.borrow_mut().push(at);
+            let answer = if failing.contains(&at) {
+                Err("restarting")
+            } else {
+                Ok(images(&["a"]))
+            };
+            std::future::ready(answer)
+        };
+        tokio::select! {
+            () = look_at(look, Control::default(), sender) => {}
+            () = sleep(Duration::from_secs(8 * 3600)) => {}
+        }
+        let moments = moments.into_inner();
+        let first = moments.iter().position(|at| failing.contains(at)).unwrap();
+        let soon = moments[first + 1] - moments[first];
+        assert!(soon <= Duration::from_secs(6), "{soon:?}");
+        // And it does not become a habit.
+        assert!((30..=65).contains(&moments.len()), "{}", moments.len());
     }
 }
